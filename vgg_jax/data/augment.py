@@ -1,0 +1,110 @@
+"""Augmentation on the device, inside the jitted train step: one random key an example."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vgg_jax.data.preprocessing import Preprocessing
+from vgg_jax.data.sources import Source
+from vgg_jax.errors import UserError, unknown_name
+
+AUGMENTATIONS = ("none", "pad_crop", "scale_crop")
+
+# Eigenvalues and eigenvectors (columns) of the covariance of ImageNet's RGB values on the 0..1
+# scale, as published with fb.resnet.torch (datasets/imagenet.lua) and used by most code since.
+IMAGENET_COLOR_EIGENVALUES = np.array([0.2175, 0.0188, 0.0045], np.float32)
+IMAGENET_COLOR_EIGENVECTORS = np.array(
+    [
+        [-0.5675, 0.7192, 0.4009],
+        [-0.5808, -0.0045, -0.8140],
+        [-0.5836, -0.6948, 0.4203],
+    ],
+    np.float32,
+)
+
+
+def estimate_color_pca(source: Source, max_images: int = 10_000) -> tuple[np.ndarray, np.ndarray]:
+    """Returns eigenvalues (3,), descending, and eigenvectors (3, 3) in columns of RGB in 0..1.
+
+    Estimated over the pixels of at most `max_images` evenly spaced examples (Krizhevsky et al.
+    2012, section 4.1).
+    """
+    chosen = np.unique(np.linspace(0, len(source) - 1, min(len(source), max_images)).astype(int))
+    count, total, products = 0, np.zeros(3), np.zeros((3, 3))
+    for index in chosen:
+        pixels = source[int(index)]["image"].reshape(-1, 3) / 255.0
+        count += len(pixels)
+        total += pixels.sum(axis=0)
+        products += pixels.T @ pixels
+    mean = total / count
+    eigenvalues, eigenvectors = np.linalg.eigh(products / count - np.outer(mean, mean))
+    return eigenvalues[::-1].astype(np.float32), eigenvectors[:, ::-1].astype(np.float32)
+
+
+def make_eval_transform(data: Any) -> Callable[[jax.Array], jax.Array]:
+    """Returns the function from uint8 (N, h, w, 3) to the float32 that the network is fed."""
+    return _preprocessing(data).normalize
+
+
+def make_train_augment(
+    data: Any, *, source: Source | None = None
+) -> Callable[[jax.Array, jax.Array], jax.Array]:
+    """Returns the function (keys (N,), uint8 (N, h, w, 3)) -> float32 (N, size, size, 3).
+
+    Args:
+      data: `config.data`; read are `augment`, `pad`, `flip`, `color_shift`, `color_pca`, `mean`,
+        `std`.
+      source: the training source, needed for `color_pca="dataset"`.
+
+    Raises:
+      UserError: an unknown name in `data`.
+    """
+    if data.augment not in AUGMENTATIONS:
+        raise unknown_name("data.augment", data.augment, AUGMENTATIONS)
+    normalize = _preprocessing(data).normalize
+    pad = data.pad if data.augment == "pad_crop" else 0
+    color_axes = _color_axes(data, source) if data.color_shift else None
+
+    def augment(key: jax.Array, image: jax.Array) -> jax.Array:
+        crop_key, flip_key, color_key = jax.random.split(key, 3)
+        if pad:
+            image = _pad_crop(crop_key, image, pad)
+        if data.flip:
+            image = jnp.where(jax.random.bernoulli(flip_key), image[:, ::-1], image)
+        values = image.astype(jnp.float32)
+        if color_axes is not None:
+            alphas = data.color_shift * jax.random.normal(color_key, (3,))
+            values = values + (color_axes @ alphas)[None, None, :]
+        return normalize(values)
+
+    return jax.vmap(augment)
+
+
+def _preprocessing(data: Any) -> Preprocessing:
+    return Preprocessing(
+        resize=data.eval_resize, crop=data.image_size, mean=tuple(data.mean), std=tuple(data.std)
+    )
+
+
+def _pad_crop(key: jax.Array, image: jax.Array, pad: int) -> jax.Array:
+    """Crops the image's own size at random out of the image with a black border of `pad`."""
+    padded = jnp.pad(image, ((pad, pad), (pad, pad), (0, 0)))
+    top, left = jax.random.randint(key, (2,), 0, 2 * pad + 1)
+    return jax.lax.dynamic_slice(padded, (top, left, 0), image.shape)
+
+
+def _color_axes(data: Any, source: Source | None) -> jax.Array:
+    """Returns the columns lambda_i p_i of Krizhevsky's shift, for values of 0..255: (3, 3)."""
+    match data.color_pca:
+        case "imagenet":
+            eigenvalues, eigenvectors = IMAGENET_COLOR_EIGENVALUES, IMAGENET_COLOR_EIGENVECTORS
+        case "dataset":
+            if source is None:
+                raise UserError("data.color_pca 'dataset' needs the training source")
+            eigenvalues, eigenvectors = estimate_color_pca(source)
+        case _:
+            raise unknown_name("data.color_pca", data.color_pca, ("imagenet", "dataset"))
+    return jnp.asarray(255.0 * eigenvectors * eigenvalues, jnp.float32)
