@@ -1,0 +1,179 @@
+"""The layers of a VGG network: convolution, normalisations, window-dense, dropout."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.typing import DTypeLike
+
+from vgg_jax.errors import UserError
+from vgg_jax.models.initializers import Initializer, as_matrix
+from vgg_jax.ops.conv import conv2d
+
+
+class Conv(nn.Module):
+    """A `kernel_size` x `kernel_size` convolution, stride 1, zero padding to the same size, bias.
+
+    Parameters: `kernel` (kernel_size, kernel_size, in, features) and `bias` (features,).
+    """
+
+    features: int
+    kernel_size: int
+    kernel_init: Initializer
+    dtype: DTypeLike
+    param_dtype: DTypeLike
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps (N, H, W, in) to (N, H, W, features)."""
+        shape = (self.kernel_size, self.kernel_size, x.shape[-1], self.features)
+        kernel = self.param("kernel", self.kernel_init, shape, self.param_dtype)
+        bias = self.param("bias", nn.initializers.zeros, (self.features,), self.param_dtype)
+        return conv2d(x, kernel.astype(self.dtype)) + bias.astype(self.dtype)
+
+
+class WindowDense(nn.Module):
+    """A fully connected layer over a window of the map, slid over every position of it.
+
+    This is a fully connected layer as a convolution (Simonyan & Zisserman 2014, section 3.2):
+    `window` x `window`, stride 1, no padding. A map of just the window's size is one matrix
+    product.
+
+    Parameters: `kernel` (window, window, in, features) and `bias` (features,).
+    """
+
+    features: int
+    window: int
+    kernel_init: Initializer
+    dtype: DTypeLike
+    param_dtype: DTypeLike
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps (N, H, W, in) to (N, H - window + 1, W - window + 1, features)."""
+        shape = (self.window, self.window, x.shape[-1], self.features)
+        kernel = self.param("kernel", as_matrix(self.kernel_init), shape, self.param_dtype)
+        bias = self.param("bias", nn.initializers.zeros, (self.features,), self.param_dtype)
+        kernel = kernel.astype(self.dtype)
+        if self.window == 1:
+            y = x @ kernel[0, 0]
+        elif x.shape[1:3] == (self.window, self.window):
+            flat = x.reshape(x.shape[0], 1, 1, -1)
+            y = flat @ kernel.reshape(-1, self.features)
+        else:
+            y = lax.conv_general_dilated(
+                x, kernel, (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
+            )
+        return y + bias.astype(self.dtype)
+
+
+class BatchNorm(nn.Module):
+    """Batch normalisation over batch, height and width (Ioffe & Szegedy 2015).
+
+    The arithmetic is in float32 (or wider) whatever the compute dtype. The variance is the biased
+    one, both in use and in its running average. `momentum` is Flax's: running = momentum *
+    running + (1 - momentum) * batch, so 0.9 here is 0.1 in PyTorch.
+
+    Parameters: `scale`, `bias` (C,). Collection `batch_stats`: `mean`, `var` (C,).
+
+    Attributes:
+      group: None for statistics of the whole batch; k for those of each k consecutive examples.
+        The running averages then take the mean of the groups' means and variances.
+      axis_name: a mapped axis (pmap) that the batch is spread over, or None. Whole-batch
+        statistics and running averages are averaged over it.
+    """
+
+    momentum: float
+    epsilon: float
+    group: int | None
+    axis_name: str | None
+    dtype: DTypeLike
+    param_dtype: DTypeLike
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        """Normalises (N, H, W, C).
+
+        Raises:
+          UserError: N is not a multiple of `group`.
+        """
+        features = (x.shape[-1],)
+        scale = self.param("scale", nn.initializers.ones, features, self.param_dtype)
+        bias = self.param("bias", nn.initializers.zeros, features, self.param_dtype)
+        running_mean = self.variable("batch_stats", "mean", jnp.zeros, features, self.param_dtype)
+        running_var = self.variable("batch_stats", "var", jnp.ones, features, self.param_dtype)
+
+        if not train:
+            return self._normalize(x, running_mean.value, running_var.value, scale, bias)
+
+        size = x.shape[0] if self.group is None else self.group
+        if x.shape[0] % size:
+            raise UserError(
+                f"batch of {x.shape[0]} examples is not a multiple of model.norm_group={size}"
+            )
+        groups = x.reshape(-1, size, *x.shape[1:])
+        wide = groups.astype(jnp.promote_types(self.dtype, jnp.float32))
+        # One pass over x for both moments.
+        mean = wide.mean((1, 2, 3), keepdims=True)
+        mean_square = jnp.square(wide).mean((1, 2, 3), keepdims=True)
+        bound = self.axis_name is not None and not self.is_initializing()
+        if bound and self.group is None:
+            mean, mean_square = lax.pmean((mean, mean_square), self.axis_name)
+        # The difference of two rounded numbers may fall below zero.
+        var = jnp.maximum(mean_square - jnp.square(mean), 0)
+
+        if not self.is_initializing():
+            batch_mean, batch_var = mean.mean((0, 1, 2, 3)), var.mean((0, 1, 2, 3))
+            if bound and self.group is not None:
+                batch_mean, batch_var = lax.pmean((batch_mean, batch_var), self.axis_name)
+            for running, batch in ((running_mean, batch_mean), (running_var, batch_var)):
+                running.value = self.momentum * running.value + (1 - self.momentum) * batch
+
+        return self._normalize(groups, mean, var, scale, bias).reshape(x.shape)
+
+    def _normalize(
+        self, x: jax.Array, mean: jax.Array, var: jax.Array, scale: jax.Array, bias: jax.Array
+    ) -> jax.Array:
+        y = (x - mean) * (lax.rsqrt(var + self.epsilon) * scale) + bias
+        return y.astype(self.dtype)
+
+
+class Dropout(nn.Module):
+    """Inverted dropout: zeroes with probability `rate`, scales the rest so that the mean stays.
+
+    Eight random bits an element, so the rate in effect is `rate` rounded to a multiple of 1/256.
+    """
+
+    rate: float
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        """Returns x itself when not training or at rate 0; else draws from the rng `dropout`."""
+        if not train or self.rate == 0:
+            return x
+        kept = max(1, round(256 * (1 - self.rate)))
+        bits = jax.random.bits(self.make_rng("dropout"), x.shape, jnp.uint8)
+        return jnp.where(bits <= kept - 1, x * (256 / kept), 0)
+
+
+def local_response_norm(
+    x: jax.Array, *, k: float = 2.0, n: int = 5, alpha: float = 1e-4, beta: float = 0.75
+) -> jax.Array:
+    """Local response normalisation across channels, Krizhevsky et al. (2012), section 3.3.
+
+    y_c = x_c / (k + alpha * sum of x_j^2 over the n channels j around c)^beta. As in that formula,
+    and unlike in some libraries, alpha is not divided by n.
+
+    Args:
+      x: (..., C).
+      k: additive constant.
+      n: window in channels, odd; channels outside count as zero.
+      alpha: weight of the sum of squares.
+      beta: exponent.
+    """
+    wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    padding = [(0, 0)] * (x.ndim - 1) + [(n // 2, n // 2)]
+    squares = jnp.pad(jnp.square(wide), padding)
+    channels = x.shape[-1]
+    window = sum(squares[..., i : i + channels] for i in range(n))
+    return (wide * (k + alpha * window) ** -beta).astype(x.dtype)

@@ -1,0 +1,304 @@
+"""One Linen module for the whole VGG family."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+
+from vgg_jax.errors import UserError, unknown_name
+from vgg_jax.models.initializers import get_initializer
+from vgg_jax.models.layers import BatchNorm, Conv, Dropout, WindowDense, local_response_norm
+from vgg_jax.models.variants import Stage, resolve_stages
+from vgg_jax.ops.pool import avg_pool, max_pool
+
+
+@dataclasses.dataclass(frozen=True)
+class Head:
+    """A classifier: default hidden sizes, and whether dropout comes before or after them."""
+
+    hidden: tuple[int, ...]
+    dropout_before: bool
+
+
+HEADS = {
+    # Dropout on the output of the first two fully connected layers: the paper, section 3.1.
+    "imagenet": Head((4096, 4096), dropout_before=False),
+    # Dropout-512-ReLU-Dropout-512-ReLU-classes: chengyangfu/pytorch-vgg-cifar10.
+    "cifar": Head((512, 512), dropout_before=True),
+    # No hidden layer, so no dropout either.
+    "linear": Head((), dropout_before=False),
+}
+NORMS = ("none", "batch")
+ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
+    "relu": nn.relu,
+    "tanh": jnp.tanh,
+    "sigmoid": nn.sigmoid,
+    "linear": lambda x: x,
+}
+
+
+def _subsample(x: jax.Array) -> jax.Array:
+    """Keeps the first of every two whole rows and columns: a stride of 2 and nothing else."""
+    height, width = x.shape[1] // 2 * 2, x.shape[2] // 2 * 2
+    return x[:, :height:2, :width:2]
+
+
+POOLINGS = {"max": max_pool, "average": avg_pool, "none": _subsample}
+
+
+@dataclasses.dataclass
+class _Recorder:
+    """Collects endpoints by name, adding the perturbation of that name where there is one."""
+
+    perturbations: Mapping[str, jax.Array]
+    endpoints: dict[str, jax.Array] = dataclasses.field(default_factory=dict)
+
+    def __call__(self, name: str, x: jax.Array) -> jax.Array:
+        if name in self.perturbations:
+            x = x + self.perturbations[name].astype(x.dtype)
+        self.endpoints[name] = x
+        return x
+
+
+class VGG(nn.Module):
+    """A network of Simonyan & Zisserman (2014), arXiv 1409.1556, or a plain relative of it.
+
+    Layers are named by stage and place: parameters `conv3_2/kernel` (HWIO), `conv3_2/bias`,
+    `bn3_2/scale`, `bn3_2/bias`, `fc6/kernel` (window, window, in, out), ...; statistics
+    `bn3_2/mean`, `bn3_2/var`. The classifier is `fc8` whatever the head, the hidden layers before
+    it `fc6` and `fc7`. Every convolution has a bias, also before batch normalisation.
+
+    Attributes:
+      variant: a name of `variants.KNOWN_VARIANTS` or `plain-N`; not used where `stages` is given.
+      stages: own stages in the notation of `variants`, e.g. ("3-64 x2", "3-128"), or None.
+      num_classes: outputs of `fc8`.
+      norm: "none" or "batch" (after every convolution, before the activation).
+      norm_momentum: of the running statistics, Flax's convention: running = momentum * running +
+        (1 - momentum) * batch.
+      norm_epsilon: added to the variance.
+      norm_group: None normalises with the whole batch (under `norm_axis_name`, over all devices);
+        k with each k consecutive examples.
+      norm_axis_name: the pmap axis that the batch is spread over, or None.
+      head: "imagenet" (hidden 4096-4096, dropout after each), "cifar" (512-512, dropout before
+        each) or "linear" (no hidden layer, no dropout).
+      head_features: hidden sizes instead of the head's own, at most two, not scaled by `width`.
+      head_window: side of the map that the first layer of the head covers: image_size / 32 for
+        five stages. A larger image gives a map of scores.
+      dropout: probability of zeroing, in effect a multiple of 1/256.
+      kernel_init: name in `initializers.INITIALIZERS`, for convolutions and fully connected
+        layers alike. Biases start at zero.
+      activation: "relu", "tanh", "sigmoid" or "linear" (none: for theory).
+      pooling: "max", "average" (2x2, stride 2) or "none" (stride 2 alone). An odd last row or
+        column is dropped.
+      width: multiplies the channels of every convolution and the head's own hidden sizes.
+      residual: adds an identity shortcut around every convolution of a stage but the first,
+        before the activation.
+      remat: recomputes each stage in the backward pass instead of keeping its activations.
+      dtype: of the computation.
+      param_dtype: of parameters and running statistics.
+    """
+
+    variant: str = "D"
+    stages: tuple[str, ...] | None = None
+    num_classes: int = 1000
+    norm: str = "none"
+    norm_momentum: float = 0.9
+    norm_epsilon: float = 1e-5
+    norm_group: int | None = None
+    norm_axis_name: str | None = None
+    head: str = "imagenet"
+    head_features: tuple[int, ...] | None = None
+    head_window: int = 7
+    dropout: float = 0.5
+    kernel_init: str = "he_fan_in"
+    activation: str = "relu"
+    pooling: str = "max"
+    width: float = 1.0
+    residual: bool = False
+    remat: bool = False
+    dtype: DTypeLike = jnp.float32
+    param_dtype: DTypeLike = jnp.float32
+
+    def __post_init__(self) -> None:
+        """Checks every field that a user can get wrong.
+
+        Raises:
+          UserError: a name is unknown, a number out of range, or two fields contradict.
+        """
+        for kind, name, known in (
+            ("norm", self.norm, NORMS),
+            ("head", self.head, HEADS),
+            ("activation", self.activation, ACTIVATIONS),
+            ("pooling", self.pooling, POOLINGS),
+        ):
+            if name not in known:
+                raise unknown_name(kind, name, known)
+        get_initializer(self.kernel_init, self.activation)
+        for field, value, wanted, good in (
+            ("num_classes", self.num_classes, "at least 1", self.num_classes >= 1),
+            ("norm_momentum", self.norm_momentum, "in [0, 1]", 0 <= self.norm_momentum <= 1),
+            ("norm_epsilon", self.norm_epsilon, "at least 0", self.norm_epsilon >= 0),
+            ("norm_group", self.norm_group, "at least 1", (self.norm_group or 1) >= 1),
+            ("head_window", self.head_window, "at least 1", self.head_window >= 1),
+            ("dropout", self.dropout, "in [0, 1)", 0 <= self.dropout < 1),
+            ("width", self.width, "above 0", self.width > 0),
+        ):
+            if not good:
+                raise UserError(f"model.{field} is {value}; it must be {wanted}")
+        hidden = self.head_features or ()
+        if len(hidden) > 2 or (hidden and self.head == "linear"):
+            raise UserError(
+                f"model.head_features={tuple(hidden)} with head {self.head!r}.\n"
+                "Give at most two hidden sizes, to head 'imagenet' or 'cifar'"
+            )
+        stages = resolve_stages(self.variant, self.stages)
+        if self.residual and any(len({conv.channels for conv in stage}) > 1 for stage in stages):
+            raise UserError("model.residual wants one number of channels within each stage")
+        super().__post_init__()
+
+    @property
+    def conv_stages(self) -> tuple[Stage, ...]:
+        """The convolutions of each stage, with `width` applied."""
+        return tuple(
+            tuple(dataclasses.replace(conv, channels=self._scaled(conv.channels)) for conv in stage)
+            for stage in resolve_stages(self.variant, self.stages)
+        )
+
+    @property
+    def head_layers(self) -> dict[str, int]:
+        """Name and features of the fully connected layers, input to output."""
+        hidden = self.head_features
+        if hidden is None:
+            hidden = tuple(map(self._scaled, HEADS[self.head].hidden))
+        return dict(zip(("fc6", "fc7"), hidden, strict=False)) | {"fc8": self.num_classes}
+
+    @property
+    def layer_names(self) -> tuple[str, ...]:
+        """Names of the layers with weights, input to output: conv1_1, ..., fc8."""
+        convs = (
+            f"conv{s}_{i}"
+            for s, stage in enumerate(self.conv_stages, 1)
+            for i in range(1, len(stage) + 1)
+        )
+        return (*convs, *self.head_layers)
+
+    @property
+    def smallest_image(self) -> int:
+        """Side in pixels of the smallest square image that the head can take."""
+        return self.head_window * 2 ** len(self.conv_stages)
+
+    def _scaled(self, features: int) -> int:
+        return max(1, round(features * self.width))
+
+    @nn.compact
+    def __call__(
+        self,
+        images: jax.Array,
+        *,
+        train: bool = False,
+        perturbations: Mapping[str, jax.Array] | None = None,
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """Classifies images.
+
+        Args:
+          images: float (N, H, W, 3), preprocessed; sides of at least `smallest_image`.
+          train: batch statistics instead of running ones (collection `batch_stats` must be
+            mutable) and dropout (needs rng `dropout`).
+          perturbations: arrays added to the endpoints of those names as they are computed, so
+            that a gradient with respect to a zero perturbation is the gradient with respect to
+            that endpoint.
+
+        Returns:
+          Logits (N, num_classes), float32 or wider: the spatial mean of the score map; and every
+          intermediate by name, in the compute dtype (order: see `layer_names`). For each
+          convolution `conv1_1` (its output, bias included), `bn1_1` (with norm "batch"),
+          `add1_2` (with `residual`), `relu1_1` (the activation, whichever it is), `lrn1_1` (in
+          A-LRN); for each stage `pool1`; then `fc6`, `relu6`, `fc7`, `relu7` and `fc8`, each
+          (N, h, w, features), where h = w = 1 for images of the head's size.
+
+        Raises:
+          UserError: the images are too small for the head, a batch is not a multiple of
+            `norm_group`, or a perturbation names no endpoint.
+        """
+        if images.ndim != 4 or min(images.shape[1:3]) < self.smallest_image:
+            raise UserError(
+                f"images of shape {images.shape} are too small: head_window={self.head_window} "
+                f"after {len(self.conv_stages)} stages\nneeds (N, H, W, 3) with H and W of at "
+                f"least {self.smallest_image}"
+            )
+        perturbations = perturbations or {}
+        run_stage = VGG._stage
+        if self.remat:
+            run_stage = nn.remat(run_stage, static_argnums=(2, 4))
+
+        x = images.astype(self.dtype)
+        endpoints: dict[str, jax.Array] = {}
+        for index in range(1, len(self.conv_stages) + 1):
+            x, recorded = run_stage(self, x, index, perturbations, train)
+            endpoints |= recorded
+        logits, recorded = self._head(x, perturbations, train)
+        endpoints |= recorded
+
+        for name in perturbations:
+            if name not in endpoints:
+                raise unknown_name("endpoint", name, endpoints)
+        return logits, endpoints
+
+    def _stage(
+        self, x: jax.Array, index: int, perturbations: Mapping[str, jax.Array], train: bool
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """Runs the convolutions and the pooling of stage `index`, counted from 1."""
+        record = _Recorder(perturbations)
+        activation = ACTIVATIONS[self.activation]
+        kernel_init = get_initializer(self.kernel_init, self.activation)
+        dtypes = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        for i, spec in enumerate(self.conv_stages[index - 1], 1):
+            place = f"{index}_{i}"
+            shortcut = x
+            conv = Conv(spec.channels, spec.kernel, kernel_init, name=f"conv{place}", **dtypes)
+            x = record(f"conv{place}", conv(x))
+            if self.norm == "batch":
+                bn = BatchNorm(
+                    momentum=self.norm_momentum,
+                    epsilon=self.norm_epsilon,
+                    group=self.norm_group,
+                    axis_name=self.norm_axis_name,
+                    name=f"bn{place}",
+                    **dtypes,
+                )
+                x = record(f"bn{place}", bn(x, train=train))
+            if self.residual and i > 1:
+                x = record(f"add{place}", x + shortcut)
+            x = record(f"relu{place}", activation(x))
+            if spec.lrn:
+                x = record(f"lrn{place}", local_response_norm(x))
+        x = record(f"pool{index}", POOLINGS[self.pooling](x))
+        return x, record.endpoints
+
+    def _head(
+        self, x: jax.Array, perturbations: Mapping[str, jax.Array], train: bool
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """Maps the last pool (N, h, w, C) to logits (N, num_classes)."""
+        record = _Recorder(perturbations)
+        activation = ACTIVATIONS[self.activation]
+        kernel_init = get_initializer(self.kernel_init, self.activation)
+        dtypes = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        dropout_before = HEADS[self.head].dropout_before
+        window = self.head_window
+        for name, features in self.head_layers.items():
+            hidden = name != "fc8"
+            dropout = Dropout(self.dropout, name=name.replace("fc", "dropout"))
+            if hidden and dropout_before:
+                x = dropout(x, train=train)
+            dense = WindowDense(features, window, kernel_init, name=name, **dtypes)
+            x = record(name, dense(x))
+            if hidden:
+                x = record(name.replace("fc", "relu"), activation(x))
+                if not dropout_before:
+                    x = dropout(x, train=train)
+            window = 1
+        wide = x.astype(jnp.promote_types(self.dtype, jnp.float32))
+        return wide.mean((1, 2)), record.endpoints
