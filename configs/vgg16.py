@@ -1,0 +1,10 @@
+"""VGG-16, net D of the paper.
+
+python -m vgg_jax.train --config=configs/vgg16.py
+"""
+
+import functools
+
+from configs.base import vgg
+
+get_config = functools.partial(vgg, "D")

@@ -1,0 +1,63 @@
+"""Trains a network from a config file.
+
+    python -m vgg_jax.train --config=configs/vgg16.py:digits
+    python -m vgg_jax.train --config=configs/vgg16.py --config.optimizer.learning_rate=0.02
+
+Run again with the same --workdir, it goes on where it stopped. Exit status: 0 finished, or stopped
+by SIGTERM after saving; 2 bad input; 3 the loss became NaN or infinite; 130 stopped by Ctrl-C after
+saving.
+"""
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+from vgg_jax.cli import EXIT_INTERRUPTED, load_config, run_command
+
+EXIT_NON_FINITE = 3
+
+
+def main(argv: list[str]) -> int:
+    """Runs the command line; returns its exit status."""
+    started = time.perf_counter()
+    parser = argparse.ArgumentParser(
+        prog="python -m vgg_jax.train",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+        usage="%(prog)s --config=FILE[:ARGUMENTS] [--config.KEY=VALUE ...] [--workdir=DIR]",
+    )
+    parser.add_argument("--config", required=True, help="config file, such as configs/vgg16.py:bn")
+    parser.add_argument(
+        "--workdir",
+        type=Path,
+        help="run directory; default runs/NAME, after the config file and its arguments",
+    )
+    arguments, overrides = parser.parse_known_args(argv)
+    config = load_config(arguments.config, overrides)
+    workdir = arguments.workdir or Path("runs") / _run_name(arguments.config)
+
+    # Imported late: --help and a mistyped key answer at once.
+    from vgg_jax.training.loop import NonFiniteError, train
+    from vgg_jax.training.workdir import SUMMARY_FILE
+
+    try:
+        summary = train(config, workdir, started)
+    except NonFiniteError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_NON_FINITE
+    print(f"{summary['exit_reason']} after step {summary['steps']}; see {workdir / SUMMARY_FILE}")
+    if summary["exit_reason"] != "finished":
+        print("type the same command to go on")
+    return EXIT_INTERRUPTED if summary["exit_reason"] == "SIGINT" else 0
+
+
+def _run_name(spec: str) -> str:
+    """Returns "vgg16-cifar10-bn" for "configs/vgg16.py:cifar10,bn"."""
+    path, _, argument = spec.partition(":")
+    return "-".join([Path(path).stem, *(word for word in argument.split(",") if word)])
+
+
+if __name__ == "__main__":
+    run_command(main)

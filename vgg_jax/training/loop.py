@@ -1,0 +1,295 @@
+"""Training, top to bottom: set up, go on where an earlier run stopped, loop, sum up."""
+
+import dataclasses
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from absl import logging
+from ml_collections import ConfigDict
+
+from vgg_jax.evaluation.scoring import accuracies
+from vgg_jax.training import diagnosis
+from vgg_jax.training.checkpoints import Checkpoints
+from vgg_jax.training.optimizers import Plateau, set_rate_factor
+from vgg_jax.training.setup import Run, build
+from vgg_jax.training.signals import StopRequest
+from vgg_jax.training.state import TrainState
+from vgg_jax.training.steps import Metrics
+from vgg_jax.training.workdir import SUMMARY_FILE, environment, open_workdir, write_json
+from vgg_jax.training.writers import MetricsWriter, Progress, Values
+
+STUCK_TOLERANCE = 0.01  # of ln(classes), the loss of guessing
+
+
+class NonFiniteError(Exception):
+    """The loss or the gradient became NaN or infinite; the message names step and layer."""
+
+
+def train(config: ConfigDict, workdir: Path, started: float) -> dict[str, Any]:
+    """Trains as configured, going on from the newest checkpoint in `workdir`.
+
+    Args:
+      config: as from `configs/`.
+      workdir: run directory, made where absent.
+      started: `time.perf_counter()` when the command started, for the time to the first step.
+
+    Returns:
+      What is also in `summary.json`; "exit_reason" is "finished", "SIGTERM" or "SIGINT".
+
+    Raises:
+      UserError: the config, the data or the folder are at fault.
+      NonFiniteError: training diverged; the last good checkpoint is kept.
+    """
+    run = build(config)
+    is_main = jax.process_index() == 0
+    if is_main:
+        open_workdir(workdir, config)
+    checkpoints = Checkpoints(workdir / "checkpoints", config.checkpoint.keep)
+    try:
+        return _Loop(config, run, workdir, checkpoints, started, is_main).run()
+    finally:
+        checkpoints.close()
+
+
+class _Loop:
+    """One call of `train`; the attributes are what its phases share."""
+
+    def __init__(
+        self,
+        config: ConfigDict,
+        run: Run,
+        workdir: Path,
+        checkpoints: Checkpoints,
+        started: float,
+        is_main: bool,
+    ) -> None:
+        self._config = config
+        self._run = run
+        self._workdir = workdir
+        self._checkpoints = checkpoints
+        self._started = started
+        self._is_main = is_main
+        self._plateau = Plateau(
+            decay=config.optimizer.decay_factor,
+            patience=config.optimizer.plateau_patience,
+            max_drops=config.optimizer.plateau_drops,
+        )
+        self._recent: list[Values] = []  # steps since the last line of metrics
+        self._last: Values = {}
+        self._first_step_seconds: float | None = None
+        self._busy_seconds = 0.0  # in training steps, the first one (compilation) left out
+        self._busy_steps = 0
+        self._clock = 0.0
+
+    def run(self) -> dict[str, Any]:
+        run, config = self._run, self._config
+        state, start = self._start()
+        self._parameters = sum(x.size for x in jax.tree.leaves(run.parallel.storable(state).params))
+        self._writer = MetricsWriter(self._workdir if self._is_main else None, start)
+        self._progress = Progress(start, run.total_steps, enabled=self._is_main)
+        self._announce(start)
+
+        batches = run.train_data.iterate(start, run.total_steps)
+        pending: tuple[int, Metrics] | None = None
+        try:
+            with StopRequest() as stop, self._progress:
+                self._clock = time.perf_counter()
+                for step, batch in enumerate(batches, start + 1):
+                    state, metrics = run.train_step(state, run.parallel.put(batch))
+                    # The step before is read while this one runs: the device never waits.
+                    if pending:
+                        self._record(state, *pending)
+                    pending = (step, metrics)
+
+                    last = step == run.total_steps or stop.received is not None
+                    evaluate = last or _due(step, config.eval.every_steps)
+                    save = last or _due(step, config.checkpoint.every_steps)
+                    if evaluate or save:
+                        self._record(state, *pending)
+                        pending = None
+                        state = self._pause(state, step, evaluate and stop.received is None, save)
+                    if last:
+                        break
+        finally:
+            batches.close()
+            self._checkpoints.wait()
+            self._writer.close()
+        if start == run.total_steps:  # nothing was left to do but to say how good it is
+            self._evaluate(state, start)
+        reason = stop.received.name if stop.received is not None else "finished"
+        return self._summarize(int(run.parallel.storable(state).step), reason)
+
+    # --- Start -----------------------------------------------------------------------------------
+
+    def _start(self) -> tuple[TrainState, int]:
+        """Returns the state to go on from and the number of steps it has made."""
+        parallel = self._run.parallel
+        restored = self._checkpoints.restore(parallel.abstract(self._run.init_fn))
+        if restored is None:
+            return parallel.init(self._run.init_fn), 0
+        stored, extras = restored
+        self._plateau = Plateau(**extras["plateau"])
+        return parallel.place(stored), int(stored.step)
+
+    def _announce(self, start: int) -> None:
+        run, config = self._run, self._config
+        devices = f"{run.parallel.devices} {jax.default_backend()} device(s)"
+        self._progress.say(
+            f"{config.model.variant} ({self._parameters:,} parameters) on {config.data.name}: "
+            f"{run.train_data.num_examples:,} training and {run.eval_data.num_examples:,} "
+            f"{config.data.eval_split} images, {run.total_steps:,} steps of "
+            f"{config.data.batch_size}, {devices}"
+        )
+        self._progress.say(f"run directory {self._workdir}")
+        if start:
+            self._progress.say(f"going on after step {start}")
+
+    # --- Each step -------------------------------------------------------------------------------
+
+    def _record(self, state: TrainState, step: int, metrics: Metrics) -> None:
+        """Takes in the metrics of a finished step; `state` may be one step ahead."""
+        values = {name: float(value) for name, value in jax.device_get(metrics).items()}
+        if not all(math.isfinite(v) for v in (values["loss"], values["gradient_norm"])):
+            raise NonFiniteError(self._explain_nonfinite(state, step, values))
+        now = time.perf_counter()
+        if self._first_step_seconds is None:
+            self._first_step_seconds = now - self._started
+        else:
+            self._busy_seconds += now - self._clock
+            self._busy_steps += 1
+        values["seconds"] = now - self._clock
+        self._clock = now
+        self._recent.append(values)
+        self._progress.advance()
+
+        if step == self._config.log.stuck_after_steps:
+            self._warn_if_stuck(state, step)
+        if _due(step, self._config.log.every_steps) or step == self._run.total_steps:
+            mean = {
+                name: float(np.mean([v[name] for v in self._recent])) for name in self._recent[0]
+            }
+            self._recent = []
+            rate = float(self._run.schedule(step - 1)) * self._plateau.factor
+            line = {
+                "train/loss": mean["loss"],
+                "train/top1": mean["top1"],
+                "train/gradient_norm": mean["gradient_norm"],
+                "train/learning_rate": rate,
+                "train/images_per_second": self._config.data.batch_size / mean["seconds"],
+            }
+            self._last |= line
+            self._writer.write(step, line)
+            self._progress.report(step, line)
+
+    def _pause(self, state: TrainState, step: int, evaluate: bool, save: bool) -> TrainState:
+        """Evaluates and saves; returns the state, with a new rate where the plateau rule says."""
+        top1 = None
+        if evaluate:
+            top1 = self._evaluate(state, step)
+            if self._config.optimizer.schedule == "plateau" and self._plateau.observe(1 - top1):
+                factor = self._plateau.factor
+                state = state.replace(opt_state=set_rate_factor(state.opt_state, factor))
+                self._progress.say(f"step {step}: learning rate times {factor:g} from here on")
+        if save:
+            extras = {"plateau": dataclasses.asdict(self._plateau)}
+            self._checkpoints.save(self._run.parallel.storable(state), extras, top1)
+        self._clock = time.perf_counter()
+        return state
+
+    def _evaluate(self, state: TrainState, step: int) -> float:
+        run = self._run
+        sums = [run.eval_step(state, run.parallel.put(batch)) for batch in run.eval_data]
+        totals = {name: sum(float(s[name]) for s in sums) for name in sums[0]}
+        scores = accuracies(totals, run.eval_data.num_examples)
+        line = {f"eval/{name}": value for name, value in scores.items()}
+        self._last |= line
+        self._writer.write(step, line)
+        self._progress.say(
+            f"step {step}: {self._config.data.name} {self._config.data.eval_split} "
+            f"top-1 {scores['top1']:.2%}, top-5 {scores['top5']:.2%}, loss {scores['loss']:.4f} "
+            f"({scores['examples']:,} examples, {_protocol(self._config)['crop']})"
+        )
+        return scores["top1"]
+
+    # --- When it goes wrong ----------------------------------------------------------------------
+
+    def _diagnosis_inputs(self, state: TrainState, step: int) -> dict[str, Any]:
+        """Returns the arguments of `diagnosis`: a state, and the batch that comes as `step`."""
+        run, seed = self._run, self._config.seed
+        batch = run.parallel.put_unmapped(run.train_data.batch(step - 1))
+        return {
+            "model": run.model,
+            "seed": seed,
+            "state": run.parallel.storable(state),
+            "batch": diagnosis.augmented(run.augment, seed, step - 1, batch),
+        }
+
+    def _explain_nonfinite(self, state: TrainState, step: int, values: Values) -> str:
+        where = diagnosis.first_nonfinite(**self._diagnosis_inputs(state, step))
+        kept = self._checkpoints.steps()
+        checkpoint = f"the last good checkpoint is of step {kept[-1]}" if kept else "no checkpoint"
+        return (
+            f"step {step}: loss {values['loss']:g}, gradient norm {values['gradient_norm']:g}; "
+            f"first to go was {where}.\nTry a lower --config.optimizer.learning_rate, or "
+            f"--config.optimizer.clip_norm=1.0; {checkpoint} in {self._workdir}"
+        )
+
+    def _warn_if_stuck(self, state: TrainState, step: int) -> None:
+        guessing = math.log(self._config.model.num_classes)
+        window = self._recent[-self._config.log.every_steps :]
+        loss = float(np.mean([v["loss"] for v in window]))
+        if abs(loss - guessing) > STUCK_TOLERANCE * guessing:
+            return
+        report = diagnosis.scale_report(**self._diagnosis_inputs(state, step + 1))
+        logging.warning(
+            "step %d: the loss, %.4f, is still that of guessing, ln(%d) = %.4f. Scales now:\n%s\n"
+            "Signals that shrink from layer to layer cannot be learned from: try "
+            "--config.model.kernel_init=he_fan_in, orthogonal or lsuv (now %s), or "
+            "--config.model.norm=batch; where the scales look well, another "
+            "--config.optimizer.learning_rate.",
+            step,
+            loss,
+            self._config.model.num_classes,
+            guessing,
+            report,
+            self._config.model.kernel_init,
+        )
+
+    # --- End -------------------------------------------------------------------------------------
+
+    def _summarize(self, step: int, reason: str) -> dict[str, Any]:
+        images = self._busy_steps * self._config.data.batch_size
+        summary = {
+            "exit_reason": reason,
+            "steps": step,
+            "metrics": self._last,
+            "protocol": _protocol(self._config),
+            "parameters": self._parameters,
+            "wall_seconds": time.perf_counter() - self._started,
+            "seconds_to_first_step": self._first_step_seconds,
+            "images_per_second": images / self._busy_seconds if self._busy_seconds else None,
+            **environment(),
+        }
+        if self._is_main:
+            write_json(self._workdir / SUMMARY_FILE, summary)
+        return summary
+
+
+def _due(step: int, every: int) -> bool:
+    return every > 0 and step % every == 0
+
+
+def _protocol(config: ConfigDict) -> dict[str, Any]:
+    """Returns what an accuracy of this run has to be read with."""
+    size, resize = config.data.image_size, config.data.eval_resize
+    whole = config.data.source in ("digits", "npz") or size < resize
+    return {
+        "dataset": config.data.name,
+        "split": config.data.eval_split,
+        "crop": "whole image" if whole else f"centre crop {size} of shortest side {resize}",
+        "image_size": size,
+    }

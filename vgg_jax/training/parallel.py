@@ -1,0 +1,193 @@
+"""The pure steps on many devices: `jit` over a mesh, or `pmap`.
+
+Both run the same functions on the same global batch. `jit` is the default; `pmap` is kept thin.
+"""
+
+import abc
+import re
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from vgg_jax.errors import UserError, unknown_name
+from vgg_jax.training.state import TrainState
+from vgg_jax.training.steps import Batch, EvalStep, Metrics, TrainStep
+
+PyTree = Any
+MODES = ("jit", "pmap")
+PMAP_AXIS = "batch"
+
+# The fully connected layers hold 123 of VGG-16's 138 million parameters and little of its
+# arithmetic: they are what is worth splitting over devices (Krizhevsky 2014, arXiv 1404.5997).
+_SPLIT_OVER_MODEL = re.compile(r"fc\d+/(kernel|bias)$")
+
+
+class Parallel(abc.ABC):
+    """Runs a state through steps on all devices.
+
+    Attributes:
+      devices: global number of devices.
+      data_parallel: number of parts that a global batch is cut into.
+    """
+
+    devices: int
+    data_parallel: int
+
+    @abc.abstractmethod
+    def init(self, init_fn: Callable[[], TrainState]) -> TrainState:
+        """Returns the state that `init_fn` makes, placed on the devices."""
+
+    @abc.abstractmethod
+    def compile_steps(self, train: TrainStep, evaluate: EvalStep) -> tuple[TrainStep, EvalStep]:
+        """Returns both steps compiled; the train step consumes (donates) its state."""
+
+    @abc.abstractmethod
+    def put(self, batch: dict[str, np.ndarray]) -> Batch:
+        """Returns this process's part of a global batch, on its devices, for the steps."""
+
+    @abc.abstractmethod
+    def put_unmapped(self, batch: dict[str, np.ndarray]) -> Batch:
+        """Returns the same for a jitted function over a `storable` state."""
+
+    @abc.abstractmethod
+    def abstract(self, init_fn: Callable[[], TrainState]) -> TrainState:
+        """Returns shapes, dtypes and shardings of what `storable` gives, for a restore."""
+
+    @abc.abstractmethod
+    def storable(self, state: TrainState) -> TrainState:
+        """Returns the state as a checkpoint stores it: no device axis."""
+
+    @abc.abstractmethod
+    def place(self, state: TrainState) -> TrainState:
+        """Inverse of `storable`."""
+
+
+def make_parallel(mode: str, model: int = 1) -> Parallel:
+    """Returns the way to run on every device of every process.
+
+    Args:
+      mode: "jit" or "pmap".
+      model: devices that share the fully connected layers, 1 for none ("jit" only).
+
+    Raises:
+      UserError: for an unknown mode or a `model` that does not divide the number of devices.
+    """
+    if mode not in MODES:
+        raise unknown_name("parallel.mode", mode, MODES)
+    count = jax.device_count()
+    if model < 1 or count % model:
+        divisors = [k for k in range(1, count + 1) if count % k == 0]
+        raise UserError(
+            f"parallel.model={model} does not divide {count} devices; use one of {divisors}"
+        )
+    if mode == "pmap":
+        if model != 1:
+            raise UserError("parallel.mode=pmap cannot split layers; set parallel.model=1")
+        return _Pmap()
+    return _Jit(model)
+
+
+class _Jit(Parallel):
+    def __init__(self, model: int) -> None:
+        self.devices = jax.device_count()
+        self.data_parallel = self.devices // model
+        self._mesh: Mesh = jax.make_mesh(
+            (self.data_parallel, model), ("data", "model"), axis_types=(AxisType.Auto,) * 2
+        )
+        self._replicated = NamedSharding(self._mesh, PartitionSpec())
+        self._batch = NamedSharding(self._mesh, PartitionSpec("data"))
+
+    def _shardings(self, state: TrainState) -> TrainState:
+        model = self._mesh.shape["model"]
+
+        def sharding(path: tuple[Any, ...], leaf: Any) -> NamedSharding:
+            name = jax.tree_util.keystr(path, simple=True, separator="/")
+            if model > 1 and _SPLIT_OVER_MODEL.search(name) and leaf.shape[-1] % model == 0:
+                spec = PartitionSpec(*(None,) * (leaf.ndim - 1), "model")
+                return NamedSharding(self._mesh, spec)
+            return self._replicated
+
+        return jax.tree_util.tree_map_with_path(sharding, state)
+
+    def init(self, init_fn: Callable[[], TrainState]) -> TrainState:
+        shardings = self._shardings(jax.eval_shape(init_fn))
+        return jax.jit(init_fn, out_shardings=shardings)()
+
+    def compile_steps(self, train: TrainStep, evaluate: EvalStep) -> tuple[TrainStep, EvalStep]:
+        def constrained(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+            new, metrics = train(state, batch)
+            # The state leaves as it came: otherwise the compiler may choose, and the second step
+            # would be compiled anew.
+            return jax.lax.with_sharding_constraint(new, self._shardings(new)), metrics
+
+        return jax.jit(constrained, donate_argnums=0), jax.jit(evaluate)
+
+    def put(self, batch: dict[str, np.ndarray]) -> Batch:
+        return {
+            name: jax.make_array_from_process_local_data(self._batch, array)
+            for name, array in batch.items()
+        }
+
+    put_unmapped = put
+
+    def abstract(self, init_fn: Callable[[], TrainState]) -> TrainState:
+        shapes = jax.eval_shape(init_fn)
+        return jax.tree.map(
+            lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+            shapes,
+            self._shardings(shapes),
+        )
+
+    def storable(self, state: TrainState) -> TrainState:
+        return state
+
+    def place(self, state: TrainState) -> TrainState:
+        return state
+
+
+class _Pmap(Parallel):
+    def __init__(self) -> None:
+        self.devices = jax.device_count()
+        self.data_parallel = self.devices
+        self._local = jax.local_device_count()
+
+    def init(self, init_fn: Callable[[], TrainState]) -> TrainState:
+        return self.place(jax.jit(init_fn)())
+
+    def compile_steps(self, train: TrainStep, evaluate: EvalStep) -> tuple[TrainStep, EvalStep]:
+        train_step = jax.pmap(train, PMAP_AXIS, donate_argnums=0)
+        eval_step = jax.pmap(evaluate, PMAP_AXIS)
+
+        def first(tree: PyTree) -> PyTree:  # every device holds the same averages
+            return jax.tree.map(lambda x: x[0], tree)
+
+        def run_train(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+            state, metrics = train_step(state, batch)
+            return state, first(metrics)
+
+        return run_train, lambda state, batch: first(eval_step(state, batch))
+
+    def put(self, batch: dict[str, np.ndarray]) -> Batch:
+        return {
+            name: array.reshape(self._local, -1, *array.shape[1:]) for name, array in batch.items()
+        }
+
+    def put_unmapped(self, batch: dict[str, np.ndarray]) -> Batch:
+        return jax.device_put(batch, jax.local_devices()[0])
+
+    def abstract(self, init_fn: Callable[[], TrainState]) -> TrainState:
+        here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+        return jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here),
+            jax.eval_shape(init_fn),
+        )
+
+    def storable(self, state: TrainState) -> TrainState:
+        return jax.tree.map(lambda x: x[0], state)
+
+    def place(self, state: TrainState) -> TrainState:
+        copies = jax.pmap(lambda _, tree: tree, in_axes=(0, None))
+        return copies(np.arange(self._local), state)

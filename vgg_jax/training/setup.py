@@ -1,0 +1,147 @@
+"""From a config to everything that a run consists of."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import optax
+from ml_collections import ConfigDict
+
+from vgg_jax.data.augment import make_eval_transform, make_train_augment
+from vgg_jax.data.pipeline import EvalPipeline, TrainPipeline
+from vgg_jax.data.sources import check_labels, open_source
+from vgg_jax.errors import UserError
+from vgg_jax.models import VGG, build_model
+from vgg_jax.training.optimizers import make_optimizer, make_schedule
+from vgg_jax.training.parallel import PMAP_AXIS, Parallel, make_parallel
+from vgg_jax.training.state import TrainState, init_variables, new_state
+from vgg_jax.training.steps import EvalStep, TrainStep, make_eval_step, make_train_step
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """The parts of a run, as its config describes them.
+
+    Attributes:
+      model: outside of any mapped axis.
+      parallel: how the steps run on the devices.
+      schedule: step -> learning rate, before the plateau rule.
+      init_fn: returns the state before the first step; pure.
+      train_step: compiled; (state, device batch) -> (state, metrics); consumes the state.
+      eval_step: compiled; (state, device batch) -> sums.
+      augment: see `vgg_jax.data.augment`.
+      train_data: batch by step.
+      eval_data: every example once.
+      total_steps: steps of the whole run.
+    """
+
+    model: VGG
+    parallel: Parallel
+    schedule: optax.Schedule
+    init_fn: Callable[[], TrainState]
+    train_step: TrainStep
+    eval_step: EvalStep
+    augment: Callable[[jax.Array, jax.Array], jax.Array]
+    train_data: TrainPipeline
+    eval_data: EvalPipeline
+    total_steps: int
+
+
+def build(config: ConfigDict) -> Run:
+    """Builds a run.
+
+    Raises:
+      UserError: whatever in the config cannot be honoured.
+    """
+    _check(config)
+    image_size = config.data.image_size
+    model = build_model(config.model, image_size=image_size, compute_dtype=config.compute_dtype)
+    parallel = make_parallel(config.parallel.mode, config.parallel.model)
+    _check_divisible(config, parallel)
+
+    train_source = open_source(config.data, config.data.train_split)
+    eval_source = open_source(config.data, config.data.eval_split)
+    for source in (train_source, eval_source):
+        check_labels(source, config.model.num_classes)
+    here = {"process_index": jax.process_index(), "process_count": jax.process_count()}
+    train_data = TrainPipeline(train_source, config.data, seed=config.seed, **here)
+    eval_data = EvalPipeline(eval_source, config.data, batch_size=config.eval.batch_size, **here)
+
+    per_epoch = train_data.batches_per_epoch
+    total_steps = config.steps if config.steps is not None else round(config.epochs * per_epoch)
+    schedule = make_schedule(config.optimizer, per_epoch, total_steps)
+    optimizer = make_optimizer(config.optimizer, schedule)
+    augment = make_train_augment(config.data, source=train_source)
+
+    def init_fn() -> TrainState:
+        variables = init_variables(model, config.seed, image_size)
+        return new_state(variables, optimizer, with_ema=config.optimizer.ema > 0)
+
+    axis_name = PMAP_AXIS if config.parallel.mode == "pmap" else None
+    mapped_model = model.clone(norm_axis_name=axis_name)
+    train_step, eval_step = parallel.compile_steps(
+        make_train_step(
+            mapped_model,
+            optimizer,
+            augment,
+            seed=config.seed,
+            label_smoothing=config.optimizer.label_smoothing,
+            accumulate=config.optimizer.accumulate,
+            group=config.model.norm_group or 1,
+            ema=config.optimizer.ema,
+            axis_name=axis_name,
+        ),
+        make_eval_step(mapped_model, make_eval_transform(config.data), axis_name=axis_name),
+    )
+    return Run(
+        model=model,
+        parallel=parallel,
+        schedule=schedule,
+        init_fn=init_fn,
+        train_step=train_step,
+        eval_step=eval_step,
+        augment=augment,
+        train_data=train_data,
+        eval_data=eval_data,
+        total_steps=total_steps,
+    )
+
+
+def _check(config: ConfigDict) -> None:
+    """Raises UserError for numbers that no run can have."""
+    positive: dict[str, Any] = {
+        "data.batch_size": config.data.batch_size,
+        "data.image_size": config.data.image_size,
+        "eval.batch_size": config.eval.batch_size,
+        "checkpoint.every_steps": config.checkpoint.every_steps,
+        "checkpoint.keep": config.checkpoint.keep,
+        "log.every_steps": config.log.every_steps,
+        "optimizer.accumulate": config.optimizer.accumulate,
+        "epochs": config.epochs if config.steps is None else 1,
+        "steps": 1 if config.steps is None else config.steps,
+    }
+    for key, value in positive.items():
+        if value <= 0:
+            raise UserError(f"config.{key}={value} must be above 0")
+    if config.optimizer.schedule == "plateau" and config.eval.every_steps <= 0:
+        raise UserError(
+            "optimizer.schedule=plateau follows the validation error: set eval.every_steps above 0"
+        )
+
+
+def _check_divisible(config: ConfigDict, parallel: Parallel) -> None:
+    """Raises UserError where a batch cannot be cut into equal parts."""
+    micro = config.optimizer.accumulate * (config.model.norm_group or 1)
+    for key, size, parts, why in (
+        ("data.batch_size", config.data.batch_size, micro, ", micro-batches and norm groups"),
+        ("eval.batch_size", config.eval.batch_size, 1, ""),
+    ):
+        parts *= parallel.data_parallel
+        if size % parts:
+            lower = size // parts * parts
+            near = f"{lower} or {lower + parts}" if lower else f"{parts}"
+            raise UserError(
+                f"{key}={size} cannot be divided among {parallel.devices} devices"
+                f"{why if micro > 1 else ''} ({parts} parts); use {near}"
+            )

@@ -1,0 +1,104 @@
+"""The run directory: its config, who may continue in it, and the summary at the end."""
+
+import importlib.metadata
+import json
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+
+from vgg_jax.cli import flatten
+from vgg_jax.errors import UserError
+
+CONFIG_FILE = "config.json"
+SUMMARY_FILE = "summary.json"
+
+# Keys that do not change what is computed: a run may go on with other values.
+_FREE_PREFIXES = ("log.", "checkpoint.", "eval.batch_size", "data.dir", "data.workers", "parallel.")
+# With these schedules what is past does not depend on where the end is.
+_OPEN_ENDED_SCHEDULES = ("constant", "step", "plateau")
+
+
+def open_workdir(workdir: Path, config: ConfigDict) -> None:
+    """Makes the folder and stores the config, or checks that the one stored there agrees.
+
+    Raises:
+      UserError: the folder cannot be written, or the stored config differs in what matters.
+    """
+    path = workdir / CONFIG_FILE
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        if path.exists():
+            _check_same(workdir, json.loads(path.read_text()), config)
+        else:
+            write_json(path, json.loads(config.to_json_best_effort()))
+        probe = workdir / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise UserError(
+            f"cannot write to workdir {workdir}: {error.strerror}; give another one by --workdir"
+        ) from error
+
+
+def _check_same(workdir: Path, stored: dict[str, Any], config: ConfigDict) -> None:
+    before = flatten(ConfigDict(stored))
+    now = flatten(ConfigDict(json.loads(config.to_json_best_effort())))
+    free = _FREE_PREFIXES
+    if now["optimizer.schedule"] in _OPEN_ENDED_SCHEDULES:
+        free += ("epochs", "steps")
+    changed = [
+        f"{key}: {before.get(key)!r} there, {now.get(key)!r} now"
+        for key in sorted(before | now)
+        if before.get(key) != now.get(key) and not key.startswith(free)
+    ]
+    if changed:
+        raise UserError(
+            f"{workdir} holds a run with another config ({'; '.join(changed)}).\n"
+            "Give the same config to go on with it, or another --workdir to start a new run"
+        )
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Writes JSON so that a reader never sees half a file."""
+    partial = path.with_suffix(".tmp")
+    partial.write_text(json.dumps(content, indent=2) + "\n")
+    partial.replace(path)
+
+
+def environment() -> dict[str, Any]:
+    """Returns versions, devices and git revision, for a summary."""
+    packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+    return {
+        "versions": {"python": platform.python_version(), "vgg_jax": _version("vgg_jax")}
+        | {name: _version(name) for name in packages},
+        "devices": {
+            "platform": jax.default_backend(),
+            "kind": jax.devices()[0].device_kind,
+            "count": jax.device_count(),
+            "processes": jax.process_count(),
+        },
+        "git_revision": _git_revision(),
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None  # run from a checkout that was not installed
+
+
+def _git_revision() -> str | None:
+    """Returns the commit of the code that runs, "-dirty" with uncommitted changes."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        result = subprocess.run(
+            command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False
+        )
+    except FileNotFoundError:  # no git here
+        return None
+    return result.stdout.strip() or None
