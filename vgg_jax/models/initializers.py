@@ -19,15 +19,21 @@ fan_in = height * width * in and fan_out = height * width * out. LeCun and Gloro
 in their papers, so none here.
 """
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 import jax
 import jax.numpy as jnp
+from jax.nn import initializers
+from jax.typing import DTypeLike
 
 from vgg_jax.errors import UserError, unknown_name
 
-Initializer = jax.nn.initializers.Initializer
+if TYPE_CHECKING:
+    from vgg_jax.models.vgg import VGG
+
+# (key, shape, dtype) -> array
+Initializer = Callable[[jax.Array, Sequence[int], DTypeLike], jax.Array]
 
 # The gain keeps the second moment through the activation at initialisation.
 GAINS = {
@@ -63,7 +69,7 @@ def as_matrix(initializer: Initializer) -> Initializer:
     fan_out is `out`, not height * width * out.
     """
 
-    def init(key: jax.Array, shape: Any, dtype: Any = jnp.float32, out_sharding: Any = None):
+    def init(key: jax.Array, shape: Sequence[int], dtype: DTypeLike) -> jax.Array:
         height, width, features_in, features_out = shape
         matrix = initializer(key, (height * width * features_in, features_out), dtype)
         return matrix.reshape(shape)
@@ -71,11 +77,68 @@ def as_matrix(initializer: Initializer) -> Initializer:
     return init
 
 
-def _delta_orthogonal(gain: float) -> Initializer:
-    convolution = jax.nn.initializers.delta_orthogonal(gain)
-    matrix = jax.nn.initializers.orthogonal(gain)
+def lsuv(
+    model: "VGG",
+    variables: Mapping[str, Any],
+    images: jax.Array,
+    *,
+    tolerance: float = 0.1,
+    max_iterations: int = 10,
+) -> tuple[dict[str, Any], dict[str, list[float]]]:
+    """Rescales the weights so that every layer's output has variance 1 on a batch.
 
-    def init(key: jax.Array, shape: Any, dtype: Any = jnp.float32, out_sharding: Any = None):
+    Layer-sequential unit-variance initialisation, Mishkin & Matas (2015), arXiv 1511.06422,
+    algorithm 1: from input to output, a layer's kernel is divided by the standard deviation of
+    its output (bias included, before normalisation and activation) until the variance is near 1.
+    It wants the orthonormal start of kernel_init "lsuv". Dropout is off; batch normalisation uses
+    the statistics of the batch.
+
+    Args:
+      model: the network.
+      variables: its variables, as `model.init` gives them.
+      images: a batch of training images (N, H, W, 3), preprocessed.
+      tolerance: how far from 1 a variance may stay.
+      max_iterations: rescalings of one layer at most.
+
+    Returns:
+      The variables with rescaled kernels; and for each layer the variances measured, first to
+      last: one more than the rescalings it took. A layer with zero biases takes one at most.
+
+    Raises:
+      UserError: the output of a layer is constant or not finite.
+    """
+    deterministic = model.clone(dropout=0.0)
+
+    @jax.jit
+    def output_variances(variables: Mapping[str, Any]) -> dict[str, jax.Array]:
+        (_, endpoints), _ = deterministic.apply(
+            variables, images, train=True, mutable=["batch_stats"]
+        )
+        return {name: endpoints[name].astype(jnp.float32).var() for name in model.layer_names}
+
+    params = dict(variables["params"])
+    measured: dict[str, list[float]] = {}
+    variances = output_variances(variables)
+    for name in model.layer_names:
+        measured[name] = [float(variances[name])]
+        while abs(measured[name][-1] - 1) > tolerance and len(measured[name]) <= max_iterations:
+            variance = measured[name][-1]
+            if not 0 < variance < float("inf"):
+                raise UserError(
+                    f"LSUV: the output of {name} has variance {variance} on this batch.\n"
+                    "Give it varied, finite images, or use another kernel_init"
+                )
+            params[name] = params[name] | {"kernel": params[name]["kernel"] / variance**0.5}
+            variances = output_variances({**variables, "params": params})
+            measured[name].append(float(variances[name]))
+    return {**variables, "params": params}, measured
+
+
+def _delta_orthogonal(gain: float) -> Initializer:
+    convolution = initializers.delta_orthogonal(gain)
+    matrix = initializers.orthogonal(gain)
+
+    def init(key: jax.Array, shape: Sequence[int], dtype: DTypeLike) -> jax.Array:
         if len(shape) == 2:
             return matrix(key, shape, dtype)
         if shape[-2] > shape[-1]:
@@ -88,20 +151,24 @@ def _delta_orthogonal(gain: float) -> Initializer:
     return init
 
 
-def _variance(scale: float, mode: str, distribution: str = "normal") -> Initializer:
-    return jax.nn.initializers.variance_scaling(scale, mode, distribution)
+def _variance(
+    scale: float,
+    mode: Literal["fan_in", "fan_out", "fan_avg"],
+    distribution: Literal["normal", "uniform"] = "normal",
+) -> Initializer:
+    return initializers.variance_scaling(scale, mode, distribution)
 
 
 _FACTORIES: dict[str, Callable[[float], Initializer]] = {
-    "paper": lambda gain: jax.nn.initializers.normal(0.01),
-    "paper_variance": lambda gain: jax.nn.initializers.normal(0.1),
+    "paper": lambda gain: initializers.normal(0.01),
+    "paper_variance": lambda gain: initializers.normal(0.1),
     "lecun": lambda gain: _variance(1.0, "fan_in"),
     "glorot_normal": lambda gain: _variance(1.0, "fan_avg"),
     "glorot_uniform": lambda gain: _variance(1.0, "fan_avg", "uniform"),
     "he_fan_in": lambda gain: _variance(gain**2, "fan_in"),
     "he_fan_out": lambda gain: _variance(gain**2, "fan_out"),
-    "orthogonal": jax.nn.initializers.orthogonal,
+    "orthogonal": initializers.orthogonal,
     "delta_orthogonal": _delta_orthogonal,
-    "lsuv": lambda gain: jax.nn.initializers.orthogonal(1.0),
+    "lsuv": lambda gain: initializers.orthogonal(1.0),
 }
 INITIALIZERS = tuple(_FACTORIES)

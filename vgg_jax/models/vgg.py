@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -186,6 +187,18 @@ class VGG(nn.Module):
         return (*convs, *self.head_layers)
 
     @property
+    def preactivations(self) -> dict[str, str]:
+        """For each layer with weights, the endpoint that its activation is applied to."""
+        names = {name: name for name in self.layer_names}
+        for name in names:
+            place = name.removeprefix("conv")
+            if place != name and self.norm == "batch":
+                names[name] = f"bn{place}"
+            if place != name and self.residual and not place.endswith("_1"):
+                names[name] = f"add{place}"
+        return names
+
+    @property
     def smallest_image(self) -> int:
         """Side in pixels of the smallest square image that the head can take."""
         return self.head_window * 2 ** len(self.conv_stages)
@@ -254,7 +267,7 @@ class VGG(nn.Module):
         record = _Recorder(perturbations)
         activation = ACTIVATIONS[self.activation]
         kernel_init = get_initializer(self.kernel_init, self.activation)
-        dtypes = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        dtypes: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         for i, spec in enumerate(self.conv_stages[index - 1], 1):
             place = f"{index}_{i}"
             shortcut = x
@@ -285,7 +298,7 @@ class VGG(nn.Module):
         record = _Recorder(perturbations)
         activation = ACTIVATIONS[self.activation]
         kernel_init = get_initializer(self.kernel_init, self.activation)
-        dtypes = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        dtypes: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         dropout_before = HEADS[self.head].dropout_before
         window = self.head_window
         for name, features in self.head_layers.items():

@@ -1,0 +1,95 @@
+"""Prints a network layer by layer: output shape, parameters, MACs, memory, receptive field.
+
+python -m vgg_jax.summarize --variant=D [--image_size=224]
+python -m vgg_jax.summarize --config=configs/vgg16.py:cifar10,bn [--config.model.width=0.5]
+"""
+
+import argparse
+from collections.abc import Iterator
+
+from vgg_jax.cli import load_config, run_command
+from vgg_jax.models import VGG, build_model
+from vgg_jax.models.summary import Summary, receptive_field, summarize_model
+
+
+def main(argv: list[str]) -> int:
+    """Runs the command line and returns its exit status."""
+    parser = argparse.ArgumentParser(prog="python -m vgg_jax.summarize", description=__doc__)
+    network = parser.add_mutually_exclusive_group(required=True)
+    network.add_argument("--variant", help="a network of the paper by name, with its own head")
+    network.add_argument("--config", help="path of a config file; --config.KEY=VALUE overrides it")
+    parser.add_argument("--image_size", type=int, default=224, help="pixels, with --variant")
+    args, overrides = parser.parse_known_args(argv)
+    if args.config is None:
+        if overrides:
+            parser.error(f"unrecognized arguments: {' '.join(overrides)}")
+        model, image_size = (
+            build_model({"variant": args.variant}, image_size=args.image_size),
+            args.image_size,
+        )
+    else:
+        config = load_config(args.config, overrides)
+        image_size = config.data.image_size
+        model = build_model(config.model, image_size=image_size, compute_dtype=config.compute_dtype)
+    for line in report(model, image_size):
+        print(line)
+    return 0
+
+
+def report(model: VGG, image_size: int) -> Iterator[str]:
+    """Yields the lines of the table and of the remarks under it."""
+    summary = summarize_model(model, image_size)
+    yield from _table(summary)
+    yield ""
+    yield from _shares(summary)
+    yield from _stacking()
+
+
+def _table(summary: Summary) -> Iterator[str]:
+    row = "{:<10}{:>18}{:>15}{:>17}{:>16}{:>17}".format
+    yield row("layer", "output", "parameters", "MACs", "bytes", "receptive field")
+    for layer in summary.layers:
+        yield row(
+            layer.name,
+            " x ".join(map(str, layer.shape)),
+            f"{layer.parameters:,}",
+            f"{layer.macs:,}",
+            f"{layer.activation_bytes:,}",
+            f"{layer.receptive_field} x {layer.receptive_field}",
+        )
+    yield row(
+        "total",
+        "one image",
+        f"{summary.parameters:,}",
+        f"{summary.macs:,}",
+        f"{summary.activation_bytes:,}",
+        "",
+    )
+
+
+def _shares(summary: Summary) -> Iterator[str]:
+    first = next(layer for layer in summary.layers if layer.name.startswith("fc"))
+    total, dense = summary.parameters, summary.fully_connected_parameters
+    yield (
+        f"{first.name} alone has {first.parameters:,} parameters, {first.parameters / total:.1%} "
+        f"of all; the fully connected layers have {dense / total:.1%}."
+    )
+    yield (
+        f"Forward, one image: {summary.macs / 1e9:.3f} GMAC; {summary.activations / 1e6:.3f} M "
+        "outputs of convolutional and fully connected layers."
+    )
+
+
+def _stacking() -> Iterator[str]:
+    """Section 2.3 of the paper: why small windows are stacked."""
+    for number, word in ((2, "Two"), (3, "Three")):
+        side = receptive_field([(3, 1)] * number)
+        stacked, single = 9 * number, side**2
+        yield (
+            f"{word} 3x3 convolutions see {side}x{side}, like one {side}x{side}: {stacked} C^2 "
+            f"weights against {single} C^2, {single / stacked - 1:.0%} more for the one."
+        )
+
+
+if __name__ == "__main__":
+    run_command(main)
