@@ -1,28 +1,49 @@
-"""Sources that are held in memory: the embedded digits and `.npz` files."""
+"""What a source is, and those held in memory: the embedded digits and `.npz` files."""
 
-from collections.abc import Mapping
+import abc
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from vgg_jax.errors import UserError
 
 
-class Source(Protocol):
-    """Labelled images by index."""
+class Source(abc.ABC):
+    """Labelled images by index.
+
+    Attributes:
+      class_names: the name of each class.
+      labels: int32 (N,) where they are known without reading every example, else None.
+    """
 
     class_names: tuple[str, ...]
-    labels: np.ndarray | None  # int32 (N,) where they are known without reading every example
+    labels: np.ndarray | None
 
-    def __len__(self) -> int: ...
+    @abc.abstractmethod
+    def __len__(self) -> int:
+        """Returns the number of examples N."""
+
+    @abc.abstractmethod
+    def load(self, index: int, min_side: int | None = None) -> tuple[Image.Image, int]:
+        """Returns an RGB image and its label.
+
+        Args:
+          index: of the example, in [0, N).
+          min_side: see `preprocessing.open_image`.
+
+        Raises:
+          UserError: the example cannot be decoded.
+        """
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         """Returns {"image": uint8 (H, W, 3) RGB, "label": int}."""
-        ...
+        image, label = self.load(index)
+        return {"image": np.array(image), "label": label}
 
 
-class ArraySource:
+class ArraySource(Source):
     """A source whose images, all of one size, are in memory.
 
     Attributes:
@@ -30,6 +51,8 @@ class ArraySource:
       labels: int32 (N,).
       class_names: the name of each class.
     """
+
+    labels: np.ndarray
 
     def __init__(
         self, images: np.ndarray, labels: np.ndarray, class_names: tuple[str, ...]
@@ -41,72 +64,85 @@ class ArraySource:
     def __len__(self) -> int:
         return len(self.images)
 
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        return {"image": self.images[index], "label": int(self.labels[index])}
+    def load(self, index: int, min_side: int | None = None) -> tuple[Image.Image, int]:
+        return Image.fromarray(self.images[index]), int(self.labels[index])
 
 
-def missing_split(where: str, split: str, known: list[str]) -> UserError:
+def missing_split(data_set: str, split: str, known: list[str]) -> UserError:
     """Returns the error for a split that a data set does not have."""
-    return UserError(f"{where} has no split {split!r}; it has: {', '.join(known) or 'none'}")
+    return UserError(f"{data_set} has no split {split!r}; it has: {', '.join(known) or 'none'}")
 
 
 def open_digits(split: str) -> ArraySource:
-    """Opens scikit-learn's handwritten digits, 8x8 grey, as RGB of 0..255.
+    """Opens scikit-learn's 1797 handwritten digits, 8x8 grey, as RGB of 0..255.
 
-    Of the 1797 images, the last fifth of every class in file order is the test split: 1438 images
-    to train on and 359 to test.
+    Split "train" is the first 80% of every class in file order, 1438 images; "test" the other 359.
     """
-    from sklearn.datasets import load_digits  # a second to import, needed here only
+    from sklearn.datasets import load_digits  # slow to import, and needed here only
 
     digits = load_digits()
     labels = digits.target.astype(np.int32)
-    test = np.zeros(len(labels), bool)
+    is_test = np.zeros(len(labels), bool)
     for label in range(10):
         members = np.flatnonzero(labels == label)
-        test[members[round(0.8 * len(members)) :]] = True
-    try:
-        chosen = {"train": ~test, "test": test}[split]
-    except KeyError:
-        raise missing_split("digits", split, ["train", "test"]) from None
-    grey = np.round(digits.images[chosen] * (255 / 16)).astype(np.uint8)
-    images = np.repeat(grey[..., None], 3, axis=-1)
-    return ArraySource(images, labels[chosen], tuple(str(digit) for digit in range(10)))
+        is_test[members[round(0.8 * len(members)) :]] = True
+    members_of = {"train": ~is_test, "test": is_test}
+    if split not in members_of:
+        raise missing_split("digits", split, list(members_of))
+    chosen = members_of[split]
+    grey = np.round(digits.images[chosen] * (255 / 16)).astype(np.uint8)  # stored as 0..16
+    return ArraySource(_to_rgb(grey), labels[chosen], tuple(str(digit) for digit in range(10)))
 
 
-def open_npz(path: Path, split: str) -> ArraySource:
-    """Opens a file with `x_<split>` (N, H, W[, 3]) and `y_<split>` (N,), or `images` and `labels`.
+def open_npz(data_dir: str | None, name: str, split: str) -> ArraySource:
+    """Opens a split of an `.npz` file.
+
+    The file holds `x_<split>`, uint8 (N, H, W, 3) or (N, H, W), and `y_<split>`, integers (N,) or
+    (N, 1), for each split, or `images` and `labels`, whose split is named "". `class_names` is
+    optional.
+
+    Args:
+      data_dir: the file, or a folder that holds it as `name`.npz.
+      name: of the data set.
+      split: name of the split.
 
     Raises:
-      UserError: the file, the split or a fitting shape is missing.
+      UserError: the file or the split is missing, or its arrays do not fit.
     """
+    if data_dir is None:
+        raise UserError("data.source 'npz' needs --config.data.dir=FILE.npz")
+    path = Path(data_dir).expanduser()
+    path = path / f"{name}.npz" if path.is_dir() else path
     if not path.is_file():
         raise UserError(f"no file {path}: give --config.data.dir=FILE.npz or the folder it is in")
-    with np.load(path) as arrays:
-        if split in ("", "all") and "images" in arrays:
-            names = ("images", "labels")
-        else:
-            names = (f"x_{split}", f"y_{split}")
-        if not all(name in arrays for name in names):
-            splits = sorted(name[2:] for name in arrays if name.startswith("x_"))
-            raise missing_split(str(path), split, splits)
-        images, labels = (arrays[name] for name in names)
-        class_names = arrays.get("class_names")
-    if images.dtype != np.uint8 or images.ndim not in (3, 4) or len(images) != len(labels):
+    try:
+        with np.load(path) as file:
+            arrays = {key: file[key] for key in file if key in _npz_keys(split)}
+            splits = sorted(key.removeprefix("x_") for key in file if key.startswith("x_"))
+            splits += [""] if "images" in file else []
+    except ValueError as error:  # not a zip archive, or one of pickled objects
+        raise UserError(f"{path} is no .npz file of plain arrays: {error}") from error
+    images_key, labels_key, _ = _npz_keys(split)
+    if images_key not in arrays or labels_key not in arrays:
+        raise missing_split(str(path), split, splits)
+    images, labels = arrays[images_key], arrays[labels_key].reshape(-1)
+    is_image = images.dtype == np.uint8 and (images.ndim == 3 or images.shape[3:] == (3,))
+    if not is_image or len(images) != len(labels) or labels.dtype.kind not in "iu":
         raise UserError(
-            f"{path}: {names[0]} is {images.dtype} {images.shape} with {len(labels)} labels; "
-            "it must be uint8 (N, H, W, 3) or (N, H, W), with a label for each image"
+            f"{path}: {images_key} is {images.dtype} {images.shape}, {labels_key} {labels.dtype} "
+            f"{labels.shape}; they must be uint8 (N, H, W, 3) or (N, H, W), and integers (N,)"
         )
     if images.ndim == 3:
-        images = np.repeat(images[..., None], 3, axis=-1)
-    labels = labels.reshape(-1).astype(np.int32)
-    if class_names is None:
-        class_names = range(int(labels.max()) + 1)
-    return ArraySource(images, labels, tuple(str(name) for name in class_names))
+        images = _to_rgb(images)
+    class_names = arrays.get("class_names", np.arange(labels.max(initial=-1) + 1))
+    return ArraySource(images, labels.astype(np.int32), tuple(str(name) for name in class_names))
 
 
-def npz_path(data: Mapping[str, Any]) -> Path:
-    """Returns the `.npz` file that a config names: `dir` itself, or `name`.npz in it."""
-    if data["dir"] is None:
-        raise UserError("data.source 'npz' needs --config.data.dir=FILE.npz")
-    path = Path(data["dir"]).expanduser()
-    return path / f"{data['name']}.npz" if path.is_dir() else path
+def _npz_keys(split: str) -> tuple[str, str, str]:
+    if split == "":
+        return "images", "labels", "class_names"
+    return f"x_{split}", f"y_{split}", "class_names"
+
+
+def _to_rgb(grey: np.ndarray) -> np.ndarray:
+    return np.repeat(grey[..., None], 3, axis=-1)

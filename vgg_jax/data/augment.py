@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vgg_jax.data.preprocessing import Preprocessing
+from vgg_jax.data.preprocessing import normalize
 from vgg_jax.data.sources import Source
 from vgg_jax.errors import UserError, unknown_name
 
@@ -46,7 +46,7 @@ def estimate_color_pca(source: Source, max_images: int = 10_000) -> tuple[np.nda
 
 def make_eval_transform(data: Any) -> Callable[[jax.Array], jax.Array]:
     """Returns the function from uint8 (N, h, w, 3) to the float32 that the network is fed."""
-    return _preprocessing(data).normalize
+    return lambda images: normalize(images, data.mean, data.std)
 
 
 def make_train_augment(
@@ -64,7 +64,6 @@ def make_train_augment(
     """
     if data.augment not in AUGMENTATIONS:
         raise unknown_name("data.augment", data.augment, AUGMENTATIONS)
-    normalize = _preprocessing(data).normalize
     pad = data.pad if data.augment == "pad_crop" else 0
     color_axes = _color_axes(data, source) if data.color_shift else None
 
@@ -78,15 +77,9 @@ def make_train_augment(
         if color_axes is not None:
             alphas = data.color_shift * jax.random.normal(color_key, (3,))
             values = values + (color_axes @ alphas)[None, None, :]
-        return normalize(values)
+        return normalize(values, data.mean, data.std)
 
     return jax.vmap(augment)
-
-
-def _preprocessing(data: Any) -> Preprocessing:
-    return Preprocessing(
-        resize=data.eval_resize, crop=data.image_size, mean=tuple(data.mean), std=tuple(data.std)
-    )
 
 
 def _pad_crop(key: jax.Array, image: jax.Array, pad: int) -> jax.Array:

@@ -1,20 +1,32 @@
-"""From an image file to the array a network is fed: decode, resize, crop, normalise."""
+"""From an image file to the array a network is fed: decode, resize, crop, normalise.
+
+Pillow does the work on the host. Its resampling is antialiased (the kernel widens as the image
+shrinks), which published weights expect, it computes only the pixels that a crop keeps, and a
+truncated file is an error, not a grey area. `experiments/input_pipeline` has the measurements.
+"""
 
 import dataclasses
+import io
+from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 
-import cv2
 import jax
 import jax.numpy as jnp
 import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
 
-from vgg_jax.errors import UserError
+from vgg_jax.errors import UserError, unknown_name
 
 Encoded = bytes | str | PathLike[str]
 
+CHANNEL_ORDERS = ("BGR", "RGB")
+RESIZE_FILTER = "bilinear_antialiased"
 
-def decode_image(encoded: Encoded) -> np.ndarray:
+
+def open_image(
+    encoded: Encoded, *, min_side: int | None = None, name: str | None = None
+) -> Image.Image:
     """Decodes an image file to RGB.
 
     Grey becomes RGB, an alpha channel is dropped, 16 bits become 8, CMYK is converted, and the
@@ -22,51 +34,96 @@ def decode_image(encoded: Encoded) -> np.ndarray:
 
     Args:
       encoded: the path of a file, or its contents.
-
-    Returns:
-      uint8 (H, W, 3).
+      min_side: where given, a JPEG may be decoded at 1/2, 1/4 or 1/8 of its size as long as both
+        sides keep that many pixels. Quicker, and not quite the same pixels after a resize.
+      name: what to call the image in an error; by default its path.
 
     Raises:
-      UserError: the file is missing or no image that can be decoded.
+      UserError: the file is missing, or no image that can be decoded whole.
     """
     if isinstance(encoded, bytes):
-        name, contents = "an encoded image", encoded
+        file: io.BytesIO | Path = io.BytesIO(encoded)
     else:
-        name = str(encoded)
-        try:
-            contents = Path(encoded).read_bytes()
-        except OSError as error:
-            raise UserError(f"cannot read {name}: {error.strerror}") from error
-    image = None
-    if contents:
-        image = cv2.imdecode(np.frombuffer(contents, np.uint8), cv2.IMREAD_COLOR_RGB)
-    if image is None:
-        raise UserError(f"{name} is no image that can be decoded: remove or replace it")
-    return image
+        file = Path(encoded)
+    name = name or (str(encoded) if isinstance(file, Path) else "the image")
+    try:
+        with Image.open(file) as image:
+            if min_side is not None:
+                image.draft(None, (min_side, min_side))
+            return _to_rgb(ImageOps.exif_transpose(image))
+    except UnidentifiedImageError as error:
+        raise UserError(f"{name} is no image that can be decoded: replace or remove it") from error
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise UserError(f"cannot read {name}: {error}; replace or remove it") from error
 
 
-def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Resizes an image by the filter named in `Preprocessing.resize_filter`."""
-    if image.shape[:2] == (height, width):
-        return image
-    shrinks = height < image.shape[0]
-    return cv2.resize(
-        image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    )
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith(("I", "F")):  # Pillow clips where it converts these itself
+        values = np.asarray(image, np.float32)
+        grey = np.round(np.clip(values / 257, 0, 255)).astype(np.uint8)
+        image = Image.fromarray(grey)
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def decode_image(encoded: Encoded) -> np.ndarray:
+    """Decodes an image file as `open_image` does, to uint8 (H, W, 3) RGB."""
+    return np.array(open_image(encoded))
+
+
+def _scaled_size(width: int, height: int, shortest: int) -> tuple[int, int]:
+    """Returns (width, height) scaled isotropically, so that the shortest is `shortest`."""
+    scale = shortest / min(width, height)
+    return round(width * scale), round(height * scale)
 
 
 def resize_shortest(image: np.ndarray, size: int) -> np.ndarray:
-    """Resizes isotropically so that the shortest side has `size` pixels."""
-    height, width = image.shape[:2]
-    shortest = min(height, width)
-    return resize(image, round(height * size / shortest), round(width * size / shortest))
+    """Resizes isotropically, by antialiased bilinear interpolation.
+
+    Args:
+      image: uint8 (H, W, 3).
+      size: pixels of the shortest side afterwards.
+    """
+    picture = Image.fromarray(image)
+    return np.array(picture.resize(_scaled_size(*picture.size, size), Image.Resampling.BILINEAR))
 
 
 def center_crop(image: np.ndarray, size: int) -> np.ndarray:
     """Cuts the central `size` x `size` pixels out of an image (H, W, 3) at least that large."""
-    top = (image.shape[0] - size) // 2
-    left = (image.shape[1] - size) // 2
+    top, left = (image.shape[0] - size) // 2, (image.shape[1] - size) // 2
     return image[top : top + size, left : left + size]
+
+
+def resized_crop(
+    image: Image.Image, shortest: int, size: int, position: tuple[float, float] | None = None
+) -> np.ndarray:
+    """Resizes isotropically and crops a square, computing the square's pixels only.
+
+    Args:
+      image: an RGB image.
+      shortest: pixels of the shortest side after resizing.
+      size: pixels of a side of the square, at most `shortest`.
+      position: (vertical, horizontal) in [0, 1), which of the possible offsets the square has;
+        None for the centre.
+
+    Returns:
+      uint8 (size, size, 3).
+    """
+    width, height = _scaled_size(*image.size, shortest)
+    if position is None:
+        top, left = (height - size) // 2, (width - size) // 2
+    else:
+        top = int(position[0] * (height - size + 1))
+        left = int(position[1] * (width - size + 1))
+    x_scale, y_scale = image.width / width, image.height / height
+    box = (left * x_scale, top * y_scale, (left + size) * x_scale, (top + size) * y_scale)
+    return np.array(image.resize((size, size), Image.Resampling.BILINEAR, box=box))
+
+
+def normalize(images: jax.Array, mean: Sequence[float], std: Sequence[float]) -> jax.Array:
+    """Returns float32 (images - mean) / std, by channel, of images (..., 3)."""
+    per_channel = (1,) * (images.ndim - 1) + (3,)
+    centred = images.astype(jnp.float32) - jnp.asarray(mean, jnp.float32).reshape(per_channel)
+    return centred / jnp.asarray(std, jnp.float32).reshape(per_channel)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,11 +133,11 @@ class Preprocessing:
     Attributes:
       resize: pixels of the shortest side before the crop.
       crop: pixels of a side of the central square that is fed.
-      channel_order: "RGB" or "BGR", the order fed; `mean` and `std` are in this order.
-      mean: subtracted from each channel, after `scale`.
-      std: divides each channel, after `mean`.
+      mean: subtracted from each channel after `scale`, in `channel_order`.
+      std: divides each channel after `mean`, in `channel_order`.
+      channel_order: "RGB" or "BGR", the order fed.
       scale: multiplies the pixel values 0..255 before all else.
-      resize_filter: name of the filter of `resize_shortest`.
+      resize_filter: the filter of the resize; `RESIZE_FILTER` is the one there is.
     """
 
     resize: int
@@ -89,20 +146,24 @@ class Preprocessing:
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
     channel_order: str = "RGB"
     scale: float = 1.0
-    resize_filter: str = "area"
+    resize_filter: str = RESIZE_FILTER
 
-    def prepare(self, image: np.ndarray) -> np.ndarray:
-        """Resizes and crops uint8 (H, W, 3) to uint8 (crop, crop, 3)."""
-        return center_crop(resize_shortest(image, self.resize), self.crop)
+    def __post_init__(self) -> None:
+        if self.crop > self.resize:
+            raise UserError(
+                f"cannot crop {self.crop} pixels out of an image resized to {self.resize}: "
+                f"give a resize of {self.crop} or more"
+            )
+        if self.channel_order not in CHANNEL_ORDERS:
+            raise unknown_name("channel order", self.channel_order, CHANNEL_ORDERS)
+        if self.resize_filter != RESIZE_FILTER:
+            raise unknown_name("resize filter", self.resize_filter, (RESIZE_FILTER,))
+
+    def load(self, encoded: Encoded) -> np.ndarray:
+        """Decodes, resizes and crops an image file to uint8 (crop, crop, 3) RGB."""
+        return resized_crop(open_image(encoded), self.resize, self.crop)
 
     def normalize(self, images: jax.Array) -> jax.Array:
-        """Maps uint8 or float RGB (..., 3) of 0..255 to the float32 that the network is fed."""
-        if self.channel_order == "BGR":
-            images = images[..., ::-1]
-        values = images.astype(jnp.float32)
-        if self.scale != 1.0:
-            values = values * self.scale
-        mean, std = jnp.asarray(self.mean, jnp.float32), jnp.asarray(self.std, jnp.float32)
-        return (values - mean.reshape((1,) * (values.ndim - 1) + (3,))) / std.reshape(
-            (1,) * (values.ndim - 1) + (3,)
-        )
+        """Maps RGB (..., 3), uint8 or float of 0..255, to the float32 that the network is fed."""
+        ordered = images if self.channel_order == "RGB" else images[..., ::-1]
+        return normalize(ordered.astype(jnp.float32) * self.scale, self.mean, self.std)

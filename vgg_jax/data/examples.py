@@ -1,0 +1,141 @@
+"""Examples at the size that is fed: from memory, or decoded, rescaled and cropped one at a time."""
+
+import functools
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Protocol
+
+import numpy as np
+
+from vgg_jax.data.preprocessing import resized_crop
+from vgg_jax.data.random_numbers import CROP, generator
+from vgg_jax.data.sources import ArraySource, Source
+from vgg_jax.errors import UserError
+
+IN_MEMORY_BYTES = 2**30
+
+
+class Examples(Protocol):
+    """Images of one size by index.
+
+    Attributes:
+      workers: number of processes that decoding is worth; 0 where there is none to do.
+    """
+
+    workers: int
+
+    def take(self, indices: np.ndarray, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Returns uint8 images (n, size, size, 3) and int32 labels (n,).
+
+        Args:
+          indices: int64 (n,), which examples of the source.
+          positions: int64 (n,), their places in the stream: the key of what is random.
+        """
+        ...
+
+
+def scale_cropped(source: Source, data: Any, seed: int) -> Examples:
+    """Rescales each example to a random S in `data.scale` and crops at random (VGG, section 3.1).
+
+    Raises:
+      UserError: `data.scale` is no range, or below the crop.
+    """
+    size, (smallest, largest) = data.image_size, data.scale
+    if not size <= smallest <= largest:
+        raise UserError(
+            f"data.scale=({smallest}, {largest}) must be a range (S_min, S_max) of the shortest "
+            f"side, at least data.image_size={size}"
+        )
+
+    return _Decoded(source, functools.partial(_scale_crop, seed, data.scale, size), data)
+
+
+def center_cropped(source: Source, data: Any) -> Examples:
+    """Rescales each example and crops its centre, as at evaluation.
+
+    The shortest side becomes `data.eval_resize`; for a source in memory `data.image_size`, unless
+    the network is trained on crops of a rescaled image.
+
+    Raises:
+      UserError: `data.eval_resize` is below the crop.
+    """
+    size = data.image_size
+    whole = isinstance(source, ArraySource) and data.augment != "scale_crop"
+    resize = size if whole else data.eval_resize
+    if resize < size:
+        raise UserError(
+            f"data.eval_resize={resize} is below data.image_size={size}: "
+            f"give --config.data.eval_resize={size} or more"
+        )
+    if (
+        isinstance(source, ArraySource)
+        and source.images.shape[1:3] == (size, size) == (resize,) * 2
+    ):
+        return _InMemory(source.images, source.labels)
+    decoded = _Decoded(source, functools.partial(_center_crop, resize, size), data)
+    if whole and len(source) * size * size * 3 <= IN_MEMORY_BYTES:
+        everything = np.arange(len(source))
+        return _InMemory(*decoded.take(everything, everything))
+    return decoded
+
+
+class _InMemory:
+    workers = 0
+
+    def __init__(self, images: np.ndarray, labels: np.ndarray) -> None:
+        self._images = images
+        self._labels = labels
+
+    def take(self, indices: np.ndarray, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return self._images[indices], self._labels[indices]
+
+
+class _Decoded:
+    def __init__(
+        self, source: Source, load: Callable[[Source, int, int], tuple[np.ndarray, int]], data: Any
+    ) -> None:
+        self.workers = data.workers
+        self._source = source
+        self._load = load
+        self._size = data.image_size
+
+    def take(self, indices: np.ndarray, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        images = np.empty((len(indices), self._size, self._size, 3), np.uint8)
+        labels = np.empty(len(indices), np.int32)
+
+        def load(place: int) -> None:
+            images[place], labels[place] = self._load(
+                self._source, int(indices[place]), int(positions[place])
+            )
+
+        run = map if self.workers else _threads().map
+        list(run(load, range(len(indices))))
+        wrong = (labels < 0) | (labels >= len(self._source.class_names))
+        if wrong.any():
+            raise UserError(
+                f"example {indices[wrong][0]} has label {labels[wrong][0]}, but the data set has "
+                f"{len(self._source.class_names)} classes: mend the labels"
+            )
+        return images, labels
+
+
+@functools.cache
+def _threads() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(thread_name_prefix="decode")
+
+
+def _center_crop(
+    resize: int, size: int, source: Source, index: int, position: int
+) -> tuple[np.ndarray, int]:
+    image, label = source.load(index)
+    return resized_crop(image, resize, size), label
+
+
+def _scale_crop(
+    seed: int, scale: tuple[int, int], size: int, source: Source, index: int, position: int
+) -> tuple[np.ndarray, int]:
+    random = generator(CROP, seed, position)
+    shortest = int(random.integers(scale[0], scale[1], endpoint=True))
+    vertical, horizontal = random.random(2)
+    image, label = source.load(index, min_side=shortest)
+    return resized_crop(image, shortest, size, (vertical, horizontal)), label

@@ -1,0 +1,106 @@
+"""TFDS data sets from an array_record copy on disk, read without TensorFlow."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import cv2
+import numpy as np
+import tensorflow_datasets as tfds
+from PIL import Image
+from tensorflow_datasets.core.data_sources.base import DataSource
+from tensorflow_datasets.proto import tf_example_pb2
+
+from vgg_jax.data.arrays import ArraySource, Source, missing_split
+from vgg_jax.data.preprocessing import open_image
+from vgg_jax.errors import UserError
+
+IN_MEMORY_BYTES = 2**30
+
+_CHUNK = 1000  # records that a thread reads at a time
+
+
+class TfdsSource(Source):
+    """The records of a split, decoded when they are asked for; labels are read with them."""
+
+    labels = None
+
+    def __init__(self, records: DataSource, name: str, class_names: tuple[str, ...]) -> None:
+        self._records = records
+        self._name = name
+        self.class_names = class_names
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def load(self, index: int, min_side: int | None = None) -> tuple[Image.Image, int]:
+        encoded, label = _parse(self._records[index])
+        name = f"example {index} of {self._name}"
+        return open_image(encoded, min_side=min_side, name=name), label
+
+
+def open_tfds(name: str, data_dir: str | None, split: str) -> Source:
+    """Opens a split: in memory where all images have one size and take at most 1 GiB.
+
+    Args:
+      name: of the data set, as TFDS writes it: "cifar10", "imagenette/320px-v2".
+      data_dir: the folder of TFDS data sets; None for `$TFDS_DATA_DIR`, else TFDS's default.
+      split: name of the split, or a part such as "train[:45000]".
+
+    Raises:
+      UserError: no prepared copy, no such split, or no set of labelled images.
+    """
+    folder = data_dir or tfds.core.constants.DATA_DIR
+    try:
+        builder = tfds.builder(name, data_dir=folder, try_gcs=False)
+    except tfds.core.registered.DatasetNotFoundError as error:
+        raise UserError(f"TFDS knows no data set {name!r}, and {folder} holds none") from error
+    info = builder.info
+    if not info.splits:
+        raise UserError(
+            f"no data set {name} in {folder}; to download and write it:\n"
+            f"python -m vgg_jax.prepare {name} --data_dir={folder}"
+        )
+    if info.file_format is not tfds.core.FileFormat.ARRAY_RECORD:
+        raise UserError(
+            f"{name} in {folder} is stored as {info.file_format.value}, not array_record; "
+            f"to write it in another folder:\npython -m vgg_jax.prepare {name} --data_dir=DIR"
+        )
+    if not {"image", "label"} <= info.features.keys():
+        raise UserError(f"{name} is no set of images with one class label each")
+    try:
+        # TFDS's own parser of a record takes several times as long as the record's decode.
+        records = builder.as_data_source(
+            split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
+        )
+    except ValueError as error:
+        raise missing_split(name, split, list(info.splits)) from error
+    class_names = tuple(info.features["label"].names)
+    height, width, _ = info.features["image"].shape
+    if height and width and len(records) * height * width * 3 <= IN_MEMORY_BYTES:
+        return _in_memory(records, (height, width), class_names)
+    return TfdsSource(records, f"{name} {split}", class_names)
+
+
+def _parse(record: bytes) -> tuple[bytes, int]:
+    """Returns the encoded image and the label of a serialised tf.train.Example."""
+    feature = tf_example_pb2.Example.FromString(record).features.feature
+    return feature["image"].bytes_list.value[0], feature["label"].int64_list.value[0]
+
+
+def _in_memory(
+    records: DataSource, size: tuple[int, int], class_names: tuple[str, ...]
+) -> ArraySource:
+    images = np.empty((len(records), *size, 3), np.uint8)
+    labels = np.empty(len(records), np.int32)
+
+    def decode(start: int) -> None:
+        indices = range(start, min(start + _CHUNK, len(records)))
+        for index, record in zip(indices, records.__getitems__(indices), strict=True):
+            encoded, label = _parse(record)
+            labels[index] = label
+            # OpenCV, because it decodes a small PNG several times as fast as Pillow, on any
+            # number of threads: CIFAR-10 is 60,000 of them, between the command and its first step.
+            images[index] = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR_RGB)
+
+    with ThreadPoolExecutor() as threads:
+        list(threads.map(decode, range(0, len(records), _CHUNK)))
+    return ArraySource(images, labels, class_names)
