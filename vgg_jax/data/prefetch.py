@@ -2,6 +2,8 @@
 
 import collections
 import contextlib
+import functools
+import gc
 import multiprocessing
 import os
 import signal
@@ -12,6 +14,8 @@ from concurrent.futures import ThreadPoolExecutor
 import grain
 import numpy as np
 from absl import flags
+
+from vgg_jax.errors import UserError
 
 Batch = dict[str, np.ndarray]
 
@@ -57,16 +61,27 @@ def _in_workers(
         # The steps themselves are the data set: where to go on is a slice of it, never a saved
         # iterator, whose meaning in Grain depends on the number of workers.
         grain.MapDataset.range(steps.start, steps.stop)
-        .map(make_batch)
+        .map(functools.partial(_batch_or_error, make_batch))
         .to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=1))
         .mp_prefetch(grain.MultiprocessingOptions(workers), worker_init_fn=_start_worker)
     )
     try:
         for batch in batches:
-            # Out of Grain's shared memory, which must not outlive its modules at exit.
+            if isinstance(batch, UserError):
+                raise batch
+            # Copied out of Grain's shared memory, which complains when it is freed at exit.
             yield {name: np.array(values) for name, values in batch.items()}
     finally:
         batches.close()
+        batch = batches = None
+        gc.collect()  # the closed iterator is a reference cycle that holds its last batches
+
+
+def _batch_or_error(make_batch: Callable[[int], Batch], step: int) -> Batch | UserError:
+    try:
+        return make_batch(step)
+    except UserError as error:  # raised by the parent, without Grain's frames and notes
+        return error
 
 
 def _start_worker(index: int, count: int) -> None:

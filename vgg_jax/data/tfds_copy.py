@@ -76,7 +76,7 @@ def open_tfds(name: str, data_dir: str | None, split: str) -> Source:
     class_names = tuple(info.features["label"].names)
     height, width, _ = info.features["image"].shape
     if height and width and len(records) * height * width * 3 <= IN_MEMORY_BYTES:
-        return _in_memory(records, (height, width), class_names)
+        return _in_memory(records, f"{name} {split}", (height, width), class_names)
     return TfdsSource(records, f"{name} {split}", class_names)
 
 
@@ -87,7 +87,7 @@ def _parse(record: bytes) -> tuple[bytes, int]:
 
 
 def _in_memory(
-    records: DataSource, size: tuple[int, int], class_names: tuple[str, ...]
+    records: DataSource, name: str, size: tuple[int, int], class_names: tuple[str, ...]
 ) -> ArraySource:
     images = np.empty((len(records), *size, 3), np.uint8)
     labels = np.empty(len(records), np.int32)
@@ -99,7 +99,10 @@ def _in_memory(
             labels[index] = label
             # OpenCV, because it decodes a small PNG several times as fast as Pillow, on any
             # number of threads: CIFAR-10 is 60,000 of them, between the command and its first step.
-            images[index] = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR_RGB)
+            image = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR_RGB)
+            if image is None:
+                raise UserError(f"example {index} of {name} is no image: write the data set anew")
+            images[index] = image
 
     with ThreadPoolExecutor() as threads:
         list(threads.map(decode, range(0, len(records), _CHUNK)))
