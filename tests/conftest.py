@@ -1,9 +1,17 @@
 """Fixtures shared by all tests."""
 
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
+
+# Before JAX starts. Small programs spend their time in the compiler: let it optimise less, and keep
+# what it made for the processes that tests start. Several devices, so that sharding is real.
+CACHE = tempfile.TemporaryDirectory(prefix="vgg_jax_tests_")
+os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=1"
+os.environ["JAX_COMPILATION_CACHE_DIR"] = CACHE.name
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
 
 
 @pytest.fixture(scope="session")

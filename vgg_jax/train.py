@@ -39,9 +39,11 @@ def main(argv: list[str]) -> int:
     workdir = arguments.workdir or Path("runs") / _run_name(arguments.config)
 
     # Imported late: --help and a mistyped key answer at once.
+    from vgg_jax.compilation_cache import enable_compilation_cache
     from vgg_jax.training.loop import NonFiniteError, train
     from vgg_jax.training.workdir import SUMMARY_FILE
 
+    enable_compilation_cache()
     try:
         summary = train(config, workdir, started)
     except NonFiniteError as error:

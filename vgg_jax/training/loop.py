@@ -15,7 +15,7 @@ from vgg_jax.evaluation.scoring import accuracies
 from vgg_jax.training import diagnosis
 from vgg_jax.training.checkpoints import Checkpoints
 from vgg_jax.training.optimizers import Plateau, set_rate_factor
-from vgg_jax.training.setup import Run, build
+from vgg_jax.training.setup import Run, build, first_state
 from vgg_jax.training.signals import StopRequest
 from vgg_jax.training.state import TrainState
 from vgg_jax.training.steps import Metrics
@@ -114,12 +114,12 @@ class _Loop:
                         state = self._pause(state, step, evaluate and stop.received is None, save)
                     if last:
                         break
+                if start == run.total_steps:  # nothing left to do but to say how good it is
+                    self._evaluate(state, start)
         finally:
             batches.close()
             self._checkpoints.wait()
             self._writer.close()
-        if start == run.total_steps:  # nothing was left to do but to say how good it is
-            self._evaluate(state, start)
         reason = stop.received.name if stop.received is not None else "finished"
         return self._summarize(int(run.parallel.storable(state).step), reason)
 
@@ -130,7 +130,7 @@ class _Loop:
         parallel = self._run.parallel
         restored = self._checkpoints.restore(parallel.abstract(self._run.init_fn))
         if restored is None:
-            return parallel.init(self._run.init_fn), 0
+            return first_state(self._run, self._config), 0
         stored, extras = restored
         self._plateau = Plateau(**extras["plateau"])
         return parallel.place(stored), int(stored.step)

@@ -5,7 +5,7 @@ Both run the same functions on the same global batch. `jit` is the default; `pma
 
 import abc
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -65,19 +65,23 @@ class Parallel(abc.ABC):
         """Inverse of `storable`."""
 
 
-def make_parallel(mode: str, model: int = 1) -> Parallel:
-    """Returns the way to run on every device of every process.
+def make_parallel(
+    mode: str, model: int = 1, devices: Sequence[jax.Device] | None = None
+) -> Parallel:
+    """Returns the way to run on many devices.
 
     Args:
       mode: "jit" or "pmap".
       model: devices that share the fully connected layers, 1 for none ("jit" only).
+      devices: those to use; None for every device of every process.
 
     Raises:
       UserError: for an unknown mode or a `model` that does not divide the number of devices.
     """
     if mode not in MODES:
         raise unknown_name("parallel.mode", mode, MODES)
-    count = jax.device_count()
+    devices = jax.devices() if devices is None else devices
+    count = len(devices)
     if model < 1 or count % model:
         divisors = [k for k in range(1, count + 1) if count % k == 0]
         raise UserError(
@@ -86,16 +90,19 @@ def make_parallel(mode: str, model: int = 1) -> Parallel:
     if mode == "pmap":
         if model != 1:
             raise UserError("parallel.mode=pmap cannot split layers; set parallel.model=1")
-        return _Pmap()
-    return _Jit(model)
+        return _Pmap(devices)
+    return _Jit(model, devices)
 
 
 class _Jit(Parallel):
-    def __init__(self, model: int) -> None:
-        self.devices = jax.device_count()
+    def __init__(self, model: int, devices: Sequence[jax.Device]) -> None:
+        self.devices = len(devices)
         self.data_parallel = self.devices // model
         self._mesh: Mesh = jax.make_mesh(
-            (self.data_parallel, model), ("data", "model"), axis_types=(AxisType.Auto,) * 2
+            (self.data_parallel, model),
+            ("data", "model"),
+            axis_types=(AxisType.Auto,) * 2,
+            devices=devices,
         )
         self._replicated = NamedSharding(self._mesh, PartitionSpec())
         self._batch = NamedSharding(self._mesh, PartitionSpec("data"))
@@ -149,17 +156,18 @@ class _Jit(Parallel):
 
 
 class _Pmap(Parallel):
-    def __init__(self) -> None:
-        self.devices = jax.device_count()
+    def __init__(self, devices: Sequence[jax.Device]) -> None:
+        self.devices = len(devices)
         self.data_parallel = self.devices
-        self._local = jax.local_device_count()
+        self._all = devices
+        self._local = [d for d in devices if d.process_index == jax.process_index()]
 
     def init(self, init_fn: Callable[[], TrainState]) -> TrainState:
         return self.place(jax.jit(init_fn)())
 
     def compile_steps(self, train: TrainStep, evaluate: EvalStep) -> tuple[TrainStep, EvalStep]:
-        train_step = jax.pmap(train, PMAP_AXIS, donate_argnums=0)
-        eval_step = jax.pmap(evaluate, PMAP_AXIS)
+        train_step = jax.pmap(train, PMAP_AXIS, donate_argnums=0, devices=self._all)
+        eval_step = jax.pmap(evaluate, PMAP_AXIS, devices=self._all)
 
         def first(tree: PyTree) -> PyTree:  # every device holds the same averages
             return jax.tree.map(lambda x: x[0], tree)
@@ -171,15 +179,14 @@ class _Pmap(Parallel):
         return run_train, lambda state, batch: first(eval_step(state, batch))
 
     def put(self, batch: dict[str, np.ndarray]) -> Batch:
-        return {
-            name: array.reshape(self._local, -1, *array.shape[1:]) for name, array in batch.items()
-        }
+        here = len(self._local)
+        return jax.tree.map(lambda array: array.reshape(here, -1, *array.shape[1:]), batch)
 
     def put_unmapped(self, batch: dict[str, np.ndarray]) -> Batch:
-        return jax.device_put(batch, jax.local_devices()[0])
+        return jax.device_put(batch, self._local[0])
 
     def abstract(self, init_fn: Callable[[], TrainState]) -> TrainState:
-        here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+        here = jax.sharding.SingleDeviceSharding(self._local[0])
         return jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here),
             jax.eval_shape(init_fn),
@@ -189,5 +196,5 @@ class _Pmap(Parallel):
         return jax.tree.map(lambda x: x[0], state)
 
     def place(self, state: TrainState) -> TrainState:
-        copies = jax.pmap(lambda _, tree: tree, in_axes=(0, None))
-        return copies(np.arange(self._local), state)
+        copies = jax.pmap(lambda _, tree: tree, in_axes=(0, None), devices=self._local)
+        return copies(np.arange(len(self._local)), state)

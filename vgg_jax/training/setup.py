@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
@@ -13,10 +14,17 @@ from vgg_jax.data.pipeline import EvalPipeline, TrainPipeline
 from vgg_jax.data.sources import check_labels, open_source
 from vgg_jax.errors import UserError
 from vgg_jax.models import VGG, build_model
+from vgg_jax.models.initializers import lsuv
 from vgg_jax.training.optimizers import make_optimizer, make_schedule
 from vgg_jax.training.parallel import PMAP_AXIS, Parallel, make_parallel
 from vgg_jax.training.state import TrainState, init_variables, new_state
-from vgg_jax.training.steps import EvalStep, TrainStep, make_eval_step, make_train_step
+from vgg_jax.training.steps import (
+    EvalStep,
+    TrainStep,
+    example_keys,
+    make_eval_step,
+    make_train_step,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,6 +114,27 @@ def build(config: ConfigDict) -> Run:
         eval_data=eval_data,
         total_steps=total_steps,
     )
+
+
+def first_state(run: Run, config: ConfigDict) -> TrainState:
+    """Returns the state before the first step, on the devices.
+
+    Initialisation "lsuv" looks at the images of that step, augmented as the step will.
+    """
+    state = run.parallel.init(run.init_fn)
+    if config.model.kernel_init != "lsuv":
+        return state
+    stored = run.parallel.storable(state)
+    batch = run.parallel.put_unmapped(run.train_data.batch(0))
+    images = jax.jit(run.augment)(
+        example_keys(config.seed, 0, config.data.batch_size), batch["image"]
+    )
+    variables, _ = lsuv(
+        run.model, {"params": stored.params, "batch_stats": stored.batch_stats}, images
+    )
+    params = variables["params"]
+    average = None if stored.ema is None else jax.tree.map(jnp.copy, params)
+    return run.parallel.place(stored.replace(params=params, ema=average))
 
 
 def _check(config: ConfigDict) -> None:

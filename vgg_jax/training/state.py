@@ -13,8 +13,7 @@ from vgg_jax.random_streams import stream_key
 PyTree = Any
 
 
-@flax.struct.dataclass
-class TrainState:
+class TrainState(flax.struct.PyTreeNode):
     """Everything that a step changes.
 
     Attributes:

@@ -47,7 +47,7 @@ def open_workdir(workdir: Path, config: ConfigDict) -> None:
 def _check_same(workdir: Path, stored: dict[str, Any], config: ConfigDict) -> None:
     before = flatten(ConfigDict(stored))
     now = flatten(ConfigDict(json.loads(config.to_json_best_effort())))
-    free = _FREE_PREFIXES
+    free: tuple[str, ...] = _FREE_PREFIXES
     if now["optimizer.schedule"] in _OPEN_ENDED_SCHEDULES:
         free += ("epochs", "steps")
     changed = [

@@ -1,0 +1,249 @@
+"""Training through the command line: a whole run, stops and restarts, and what users get wrong."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+
+ROOT = Path(__file__).parent.parent
+STEPS = 24
+# A net of four layers on 32-pixel digits: all of the machinery in seconds.
+TINY = [
+    "--config=configs/vgg16.py:digits",
+    "--config.model.stages=('3-4','3-4','3-4 x2','3-8','3-8')",
+    "--config.model.head=linear",
+    "--config.data.batch_size=16",
+    f"--config.steps={STEPS}",
+    "--config.eval.every_steps=12",
+    "--config.checkpoint.every_steps=4",
+    "--config.log.every_steps=4",
+]
+
+
+def start(*arguments: str, **environment: str) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "-m", "vgg_jax.train", *arguments],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONWARNINGS": "error::DeprecationWarning:vgg_jax"} | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def train(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
+    process = start(*arguments, **environment)
+    out, err = process.communicate(timeout=300)
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+def arrays(workdir: Path, step: int = STEPS) -> dict[str, np.ndarray]:
+    path = workdir.resolve() / "checkpoints" / str(step) / "state"
+    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+        stored = checkpointer.metadata(path).item_metadata.tree
+        as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), stored)
+        return flatten(
+            checkpointer.restore(path, args=ocp.args.PyTreeRestore(restore_args=as_numpy))
+        )
+
+
+def flatten(tree: object, prefix: str = "") -> dict[str, np.ndarray]:
+    if isinstance(tree, dict):
+        items = tree.items()
+    elif isinstance(tree, list | tuple):
+        items = enumerate(tree)
+    else:
+        return {} if tree is None else {prefix: np.asarray(tree)}
+    return {k: v for name, leaf in items for k, v in flatten(leaf, f"{prefix}/{name}").items()}
+
+
+def assert_identical(one: Path, other: Path) -> None:
+    a, b = arrays(one), arrays(other)
+    assert a.keys() == b.keys()
+    assert any("kernel" in name for name in a)
+    for name in a:
+        np.testing.assert_array_equal(a[name], b[name], err_msg=name)
+
+
+def metrics(workdir: Path) -> list[dict]:
+    return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+
+
+def wait_for_step(workdir: Path, step: int, process: subprocess.Popen) -> None:
+    path = workdir / "metrics.jsonl"
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        if path.exists() and any(line["step"] >= step for line in complete_lines(path)):
+            return
+        time.sleep(0.02)
+
+
+def complete_lines(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text().split("\n")[:-1]]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Path:
+    """A run that nobody disturbed."""
+    workdir = tmp_path_factory.mktemp("runs") / "undisturbed"
+    result = train(*TINY, f"--workdir={workdir}")
+    assert result.returncode == 0, result.stderr
+    return workdir
+
+
+def test_run_directory_tells_the_whole_story(finished):
+    lines = metrics(finished)
+    training = [line for line in lines if "train/loss" in line]
+    evaluation = [line for line in lines if "eval/top1" in line]
+    assert [line["step"] for line in training] == list(range(4, STEPS + 1, 4))
+    assert [line["step"] for line in evaluation] == [12, 24]
+    assert all(line["eval/examples"] == 359 for line in evaluation)
+    assert all(0 <= line["eval/top1"] <= line["eval/top5"] <= 1 for line in evaluation)
+    assert all(line["train/images_per_second"] > 0 for line in training)
+
+    summary = json.loads((finished / "summary.json").read_text())
+    assert summary["exit_reason"] == "finished"
+    assert summary["steps"] == STEPS
+    assert summary["metrics"]["eval/top1"] == evaluation[-1]["eval/top1"]
+    assert summary["protocol"]["dataset"] == "digits"
+    assert summary["protocol"]["split"] == "test"
+    assert {"jax", "flax", "python"} <= summary["versions"].keys()
+    assert summary["wall_seconds"] > summary["seconds_to_first_step"] > 0
+    config = json.loads((finished / "config.json").read_text())
+    assert config["data"]["batch_size"] == 16
+    assert list((finished / "tensorboard").glob("events*"))
+    # The newest three, and the best one if it is not among them.
+    kept = sorted(int(p.name) for p in (finished / "checkpoints").iterdir())
+    assert kept in ([16, 20, 24], [12, 16, 20, 24])
+
+
+def test_same_command_again_only_evaluates(finished):
+    before = (finished / "metrics.jsonl").read_text()
+    result = train(*TINY, f"--workdir={finished}")
+    assert result.returncode == 0, result.stderr
+    assert f"going on after step {STEPS}" in result.stdout
+    again = metrics(finished)[-1]
+    assert again["eval/top1"] == json.loads(before.splitlines()[-1])["eval/top1"]
+
+
+def test_killed_at_random_moments_ends_bit_identical(finished, tmp_path):
+    seed = random.SystemRandom().randrange(10**6)
+    rng = random.Random(seed)
+    print("seed of the moments:", seed)
+    workdir = tmp_path / "killed"
+    for step in sorted(rng.sample(range(1, STEPS), 3)):
+        process = start(*TINY, "--config.log.every_steps=1", f"--workdir={workdir}")
+        wait_for_step(workdir, step, process)
+        time.sleep(rng.uniform(0, 0.3))
+        process.kill()
+        process.communicate()
+    result = train(*TINY, f"--workdir={workdir}")
+    assert result.returncode == 0, result.stderr
+    assert_identical(finished, workdir)
+    # The record holds each step once, as if nothing had happened.
+    steps = [line["step"] for line in metrics(workdir) if "train/loss" in line]
+    assert steps == sorted(set(steps))
+
+
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)], ids=["SIGTERM", "Ctrl-C"]
+)
+def test_asked_to_stop_saves_and_continues(finished, tmp_path, number, status):
+    workdir = tmp_path / "stopped"
+    # Checkpoints so rare that only the one saved on the way out can be there.
+    options = ["--config.checkpoint.every_steps=1000", "--config.log.every_steps=1"]
+    process = start(*TINY, *options, f"--workdir={workdir}")
+    wait_for_step(workdir, 5, process)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == status, err
+    assert "type the same command to go on" in out
+    assert "Traceback" not in err
+    summary = json.loads((workdir / "summary.json").read_text())
+    assert summary["exit_reason"] == number.name
+    assert 5 <= summary["steps"] < STEPS
+    result = train(*TINY, f"--workdir={workdir}")
+    assert f"going on after step {summary['steps']}" in result.stdout
+    assert_identical(finished, workdir)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "flipped"])
+def test_damaged_newest_checkpoint_gives_way_to_the_one_before(finished, tmp_path, damage):
+    workdir = tmp_path / "damaged"
+    subprocess.run(["cp", "-r", finished, workdir], check=True)
+    newest = workdir / "checkpoints" / str(STEPS)
+    for path in (newest / "state").rglob("d/*"):
+        data = bytearray(path.read_bytes())
+        if damage == "truncated":
+            del data[len(data) // 2 :]
+        else:
+            data[len(data) // 2] ^= 1
+        path.write_bytes(data)
+    result = train(*TINY, f"--workdir={workdir}")
+    assert result.returncode == 0, result.stderr
+    assert f"checkpoint {STEPS} is damaged" in result.stderr
+    assert "going on after step 20" in result.stdout
+    assert_identical(finished, workdir)
+
+
+def test_another_number_of_devices_goes_on_from_the_same_checkpoint(finished, tmp_path):
+    workdir = tmp_path / "devices"
+    subprocess.run(["cp", "-r", finished, workdir], check=True)
+    for step in (20, 24):
+        subprocess.run(["rm", "-r", workdir / "checkpoints" / str(step)], check=True)
+    result = train(*TINY, f"--workdir={workdir}", JAX_NUM_CPU_DEVICES="4")
+    assert "going on after step 16" in result.stdout, result.stderr
+    one, four = arrays(finished), arrays(workdir)
+    for name in one:
+        np.testing.assert_allclose(one[name], four[name], atol=1e-5, err_msg=name)
+
+
+def test_divergence_stops_with_step_layer_and_status_3(tmp_path):
+    workdir = tmp_path / "diverged"
+    options = ["--config.optimizer.learning_rate=1e12", "--config.optimizer.warmup_epochs=0.0"]
+    result = train(*TINY, *options, "--config.checkpoint.every_steps=1", f"--workdir={workdir}")
+    assert result.returncode == 3
+    assert "Traceback" not in result.stderr
+    message = result.stderr[result.stderr.index("error: step") :]
+    assert "first to go was the" in message
+    assert "learning_rate" in message
+    # What was kept is from before.
+    kept = [p.name for p in (workdir / "checkpoints").iterdir()]
+    assert kept
+    for step in kept:
+        assert all(np.isfinite(a).all() for a in arrays(workdir, int(step)).values())
+
+
+def test_a_net_that_does_not_learn_is_told_why(tmp_path):
+    result = train(
+        *TINY,
+        "--config.model.kernel_init=paper",
+        "--config.log.stuck_after_steps=8",
+        "--config.steps=8",
+        f"--workdir={tmp_path / 'stuck'}",
+    )
+    assert result.returncode == 0, result.stderr
+    assert "still that of guessing, ln(10) = 2.3026" in result.stderr
+    assert "RMS of dL/dz" in result.stderr
+    assert "conv5_1" in result.stderr
+    assert "he_fan_in" in result.stderr
+
+
+def test_pmap_runs_the_same_training(finished, tmp_path):
+    workdir = tmp_path / "pmap"
+    result = train(
+        *TINY, "--config.parallel.mode=pmap", f"--workdir={workdir}", JAX_NUM_CPU_DEVICES="2"
+    )
+    assert result.returncode == 0, result.stderr
+    one, two = arrays(finished), arrays(workdir)
+    for name in one:
+        np.testing.assert_allclose(one[name], two[name], atol=1e-5, err_msg=name)

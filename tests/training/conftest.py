@@ -1,0 +1,56 @@
+"""A net that compiles in a moment, and batches for it."""
+
+import jax
+import numpy as np
+import pytest
+
+from configs.base import base
+from vgg_jax.data.augment import make_train_augment
+from vgg_jax.models import VGG
+
+CLASSES = 4
+SIZE = 8
+
+
+@pytest.fixture
+def tiny_vgg():
+    def make(**fields) -> VGG:
+        defaults = {
+            "stages": ("3-4 x2", "3-8"),
+            "num_classes": CLASSES,
+            "head": "linear",
+            "head_window": SIZE // 4,
+            "kernel_init": "he_fan_in",
+        }
+        return VGG(**defaults | fields)
+
+    return make
+
+
+@pytest.fixture
+def batch_of():
+    def make(count: int, seed: int = 0) -> dict[str, np.ndarray]:
+        rng = np.random.default_rng(seed)
+        return {
+            "image": rng.integers(0, 256, (count, SIZE, SIZE, 3), dtype=np.uint8),
+            "label": rng.integers(0, CLASSES, count).astype(np.int32),
+            "mask": np.ones(count, bool),
+        }
+
+    return make
+
+
+@pytest.fixture
+def data_config():
+    data = base().data
+    data.image_size = SIZE
+    data.augment = "pad_crop"
+    data.pad = 1
+    data.mean, data.std = (127.0,) * 3, (64.0,) * 3
+    data.color_shift = 0.0
+    return data
+
+
+@pytest.fixture
+def augment(data_config):
+    return jax.jit(make_train_augment(data_config))

@@ -1,0 +1,145 @@
+"""The training step: what it computes, what it is a function of, and what a bad loss does to it."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from tests.training.conftest import SIZE
+from vgg_jax.training.optimizers import make_optimizer
+from vgg_jax.training.state import init_variables, new_state
+from vgg_jax.training.steps import _split, example_keys, make_eval_step, make_train_step
+
+SGD = optax.chain(optax.trace(0.9), optax.scale(-0.1))
+
+
+def start(model, *, ema=False, optimizer=SGD):
+    return new_state(init_variables(model, 0, SIZE), optimizer, with_ema=ema)
+
+
+def step_of(model, augment, **options):
+    return jax.jit(make_train_step(model, SGD, augment, seed=3, **options))
+
+
+def differences(a, b):
+    return max(
+        float(jnp.max(jnp.abs(x.astype(jnp.float32) - y.astype(jnp.float32))))
+        for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+    )
+
+
+def test_metrics_and_update_are_those_of_the_loss(tiny_vgg, augment, batch_of):
+    model, batch = tiny_vgg(), batch_of(8)
+    state = start(model)
+    new, metrics = step_of(model, augment, label_smoothing=0.1)(state, batch)
+
+    images = augment(example_keys(3, 0, 8), batch["image"])
+
+    def loss_fn(params):
+        logits, _ = model.apply({"params": params}, images)
+        log_p = jax.nn.log_softmax(logits)
+        true = log_p[jnp.arange(8), batch["label"]]
+        return -(0.9 * true + 0.1 * log_p.mean(-1)).mean()
+
+    loss, grads = jax.value_and_grad(loss_fn)(state.params)
+    assert metrics["loss"] == pytest.approx(float(loss), rel=1e-5)
+    assert metrics["gradient_norm"] == pytest.approx(float(optax.tree.norm(grads)), rel=1e-5)
+    expected = jax.tree.map(lambda p, g: p - 0.1 * g, state.params, grads)
+    assert differences(new.params, expected) < 1e-6
+    assert int(new.step) == 1
+
+
+def test_loss_falls(tiny_vgg, augment, batch_of):
+    model, batch = tiny_vgg(), batch_of(8)
+    batch["image"] = np.full_like(batch["image"], 80 * batch["label"][:, None, None, None])
+    step, state = step_of(model, augment), start(model)
+    losses = []
+    for _ in range(60):
+        state, metrics = step(state, batch)
+        losses.append(float(metrics["loss"]))
+    assert np.mean(losses[-5:]) < 0.5 * losses[0]
+
+
+def test_step_is_a_function_of_state_and_batch_alone(tiny_vgg, augment, batch_of):
+    model, batch = tiny_vgg(head="cifar", head_features=(8, 8)), batch_of(8)
+    step, state = step_of(model, augment), start(model)
+    once, _ = step(state, batch)
+    again, _ = step(state, batch)
+    assert differences(once, again) == 0
+    # Another step number: another augmentation, other dropout masks.
+    later, _ = step(state.replace(step=jnp.asarray(7)), batch)
+    assert differences(once.params, later.params) > 1e-4
+
+
+@pytest.mark.parametrize("accumulate", [2, 4])
+@pytest.mark.parametrize("norm", ["none", "batch"])
+def test_accumulation_changes_nothing(tiny_vgg, augment, batch_of, accumulate, norm):
+    model, batch = tiny_vgg(norm=norm, norm_group=2), batch_of(16)
+    state = start(model)
+    whole, whole_metrics = step_of(model, augment)(state, batch)
+    parts, metrics = step_of(model, augment, accumulate=accumulate, group=2)(state, batch)
+    assert differences(whole.params, parts.params) < 1e-6
+    if norm == "batch":
+        assert differences(whole.batch_stats, parts.batch_stats) < 1e-6
+    assert metrics["loss"] == pytest.approx(float(whole_metrics["loss"]), rel=1e-5)
+
+
+def test_micro_batches_are_dealt_out_by_groups():
+    dealt = _split(jnp.arange(16), parts=2, group=2)
+    assert dealt.tolist() == [[0, 1, 4, 5, 8, 9, 12, 13], [2, 3, 6, 7, 10, 11, 14, 15]]
+
+
+def test_average_of_parameters(tiny_vgg, augment, batch_of):
+    model = tiny_vgg()
+    state = start(model, ema=True)
+    new, _ = step_of(model, augment, ema=0.75)(state, batch_of(4))
+    expected = jax.tree.map(lambda a, b: 0.75 * a + 0.25 * b, state.params, new.params)
+    assert differences(new.ema, expected) < 1e-7
+    assert new.eval_variables()["params"] is new.ema
+
+
+@pytest.mark.parametrize("bad", ["loss", "gradient"])
+def test_nothing_moves_once_something_is_not_finite(tiny_vgg, augment, batch_of, bad):
+    model = tiny_vgg(norm="batch")
+    state = start(model, ema=True)
+    params = dict(state.params)
+    if bad == "loss":
+        params["fc8"] = jax.tree.map(lambda p: p * jnp.nan, params["fc8"])
+    else:  # logits of a finite loss whose gradient's square overflows
+        params["bn1_1"] = jax.tree.map(lambda p: p * 1e30, params["bn1_1"])
+        params["conv1_2"] = jax.tree.map(lambda p: p * 1e30, params["conv1_2"])
+    broken = state.replace(params=params)
+    step = step_of(model, augment, ema=0.9)
+    after, metrics = step(broken, batch_of(8))
+    assert not np.isfinite(float(metrics["loss"] + metrics["gradient_norm"]))
+    assert not after.healthy
+    later, _ = step(after, batch_of(8, seed=1))
+    for stopped in (after, later):
+        untouched = stopped.replace(healthy=broken.healthy)
+        jax.tree.map(np.testing.assert_array_equal, untouched, broken)
+
+
+def test_plain_stack_keeps_its_batch_out_of_eval(tiny_vgg, augment, batch_of):
+    """Padding never counts: scores of a padded batch are those of the examples alone."""
+    model = tiny_vgg()
+    state = start(model)
+    step = jax.jit(make_eval_step(model, lambda x: x.astype(jnp.float32) / 64))
+    batch = batch_of(8)
+    whole = step(state, {k: v[:5] for k, v in batch.items()})
+    padded = step(state, batch | {"mask": np.arange(8) < 5})
+    for name in whole:
+        assert float(padded[name]) == pytest.approx(float(whole[name]), rel=1e-6)
+    assert int(padded["examples"]) == 5
+
+
+def test_optimizer_of_a_config_runs_in_the_step(tiny_vgg, augment, batch_of):
+    from configs.base import base
+
+    config = base().optimizer
+    optimizer = make_optimizer(config, optax.constant_schedule(0.1))
+    model = tiny_vgg()
+    state = start(model, optimizer=optimizer)
+    step = jax.jit(make_train_step(model, optimizer, augment, seed=0))
+    new, _ = step(state, batch_of(4))
+    assert differences(new.params, state.params) > 0
