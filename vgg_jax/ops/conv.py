@@ -16,6 +16,8 @@ import jax.numpy as jnp
 from jax import lax
 from jax.custom_derivatives import SymbolicZero
 
+_PATCH_BYTES = 4 * 2**20
+
 _Formulation = Callable[[jax.Array, jax.Array], jax.Array]
 
 
@@ -70,7 +72,7 @@ def _along_images(images: tuple[int, ...], kernel: tuple[int, ...]) -> _Formulat
 
 
 def _along_kernel(images: tuple[int, ...], kernel: tuple[int, ...]) -> _Formulation:
-    return _dense if max(images[1:3]) <= 2 else _shifted
+    return _dense if max(images[1:3]) <= 2 else _patches
 
 
 def _library(images: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -95,14 +97,37 @@ def _taps(kernel_size: int, size: int) -> jax.Array:
     return jax.nn.one_hot(source - target + kernel_size // 2, kernel_size)
 
 
-def _shifted(images: jax.Array, kernel: jax.Array) -> jax.Array:
-    """A sum over the taps of the kernel, each a matrix product with the shifted images."""
-    size = kernel.shape[0]
-    _, height, width, _ = images.shape
+def _patches(images: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Matrix products with the patches under the kernel, for a part of the images at a time.
+
+    The patches are K * K times the images, so they are made of as many rows as stay in the cache.
+    """
+    n, height, width, channels = images.shape
+    size, _, _, features = kernel.shape
+    row_bytes = width * size * size * channels * images.dtype.itemsize
+    rows = _largest_divisor(height, _PATCH_BYTES // row_bytes)
+    count = _largest_divisor(n, _PATCH_BYTES // (row_bytes * height)) if rows == height else 1
     margin = size // 2
     padded = jnp.pad(images, ((0, 0), (margin, margin), (margin, margin), (0, 0)))
-    return sum(
-        padded[:, row : row + height, column : column + width] @ kernel[row, column]
-        for row in range(size)
-        for column in range(size)
-    )
+    # Output channels first: then the transpose of every product is written without a copy.
+    matrix = kernel.reshape(-1, features).T
+
+    # Without it the transpose would keep the patches of every part.
+    @partial(jax.checkpoint, prevent_cse=False)
+    def convolve(start: tuple[jax.Array, jax.Array]) -> jax.Array:
+        block = (count, rows + 2 * margin, width + 2 * margin, channels)
+        part = lax.dynamic_slice(padded, (*start, 0, 0), block)
+        shifts = [
+            part[:, row : row + rows, column : column + width]
+            for row in range(size)
+            for column in range(size)
+        ]
+        return lax.dot_general(jnp.concatenate(shifts, axis=-1), matrix, (((3,), (1,)), ((), ())))
+
+    starts = jnp.meshgrid(jnp.arange(0, n, count), jnp.arange(0, height, rows), indexing="ij")
+    parts = lax.map(convolve, tuple(axis.ravel() for axis in starts))
+    return parts.reshape(n, height, width, features)
+
+
+def _largest_divisor(number: int, limit: int) -> int:
+    return next(d for d in range(max(1, min(number, limit)), 0, -1) if number % d == 0)
