@@ -11,6 +11,7 @@ import pytest
 CACHE = tempfile.TemporaryDirectory(prefix="vgg_jax_tests_")
 os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=1"
 os.environ["JAX_COMPILATION_CACHE_DIR"] = CACHE.name
+os.environ["JAX_NUM_CPU_DEVICES"] = "4"
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
 
 

@@ -33,7 +33,7 @@ def start(*arguments: str, **environment: str) -> subprocess.Popen:
     return subprocess.Popen(
         [sys.executable, "-m", "vgg_jax.train", *arguments],
         cwd=ROOT,
-        env=os.environ | {"PYTHONWARNINGS": "error::DeprecationWarning:vgg_jax"} | environment,
+        env=os.environ | {"JAX_NUM_CPU_DEVICES": "1"} | environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

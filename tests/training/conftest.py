@@ -54,3 +54,10 @@ def data_config():
 @pytest.fixture
 def augment(data_config):
     return jax.jit(make_train_augment(data_config))
+
+
+@pytest.fixture
+def optimizer_config():
+    optimizer = base().optimizer
+    optimizer.schedule = "constant"
+    return optimizer

@@ -1,0 +1,62 @@
+"""Every config and every word after the colon builds, lowers and steps, at a small size."""
+
+import math
+
+import cv2
+import jax
+import numpy as np
+import pytest
+
+from configs import base
+from vgg_jax.cli import load_config
+from vgg_jax.training.setup import build, first_state
+
+SPECS = [f"configs/vgg{n}.py" for n in (11, 13, 16, 19)] + [
+    f"configs/vgg11.py:{words}"
+    for words in ("digits", "cifar10", "cifar100,modern", "imagenette", "imagenet,bn", "modern")
+]
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """A folder of two classes, of the sizes and in the format of real photos."""
+    root = tmp_path_factory.mktemp("photos")
+    rng = np.random.default_rng(0)
+    for split in ("train", "validation", "test"):
+        for name in ("a", "b"):
+            (root / split / name).mkdir(parents=True)
+            for i in range(4):
+                pixels = rng.integers(0, 256, (45 + i, 60, 3), dtype=np.uint8)
+                cv2.imwrite(str(root / split / name / f"{i}.jpg"), pixels)
+    return root
+
+
+def test_every_word_is_tried():
+    words = {word for spec in SPECS for word in spec.partition(":")[2].split(",") if word}
+    assert words == {*base.DATASETS, *base.RECIPES}
+
+
+@pytest.mark.parametrize("spec", SPECS)
+def test_config_builds_lowers_and_steps(spec, photos, pytestconfig, monkeypatch):
+    monkeypatch.chdir(pytestconfig.rootpath)
+    overrides = ["--config.data.batch_size=8", "--config.eval.batch_size=8"]
+    overrides += ["--config.model.width=0.03125", "--config.data.image_size=32"]
+    overrides += ["--config.data.workers=0", "--config.data.eval_resize=36"]
+    if "digits" not in spec:
+        overrides += ["--config.data.source=folder", f"--config.data.dir={photos}"]
+        # Photos of several sizes are cropped on the host.
+        overrides += ["--config.data.augment=scale_crop", "--config.data.scale=(36,40)"]
+    config = load_config(spec, overrides)
+    run = build(config)
+    state = first_state(run, config)
+    before = jax.device_get(run.parallel.storable(state).params)
+    batch = run.parallel.put(run.train_data.batch(0))
+    compiled = run.train_step.lower(state, batch).compile()
+    state, metrics = compiled(state, batch)
+    assert math.isfinite(metrics["loss"])
+    assert metrics["gradient_norm"] > 0
+    after = jax.device_get(run.parallel.storable(state).params)
+    moved = jax.tree.map(lambda a, b: bool(np.any(a != b)), before, after)
+    assert moved["fc8"]["bias"] or moved["fc8"]["kernel"]
+    sums = run.eval_step(state, run.parallel.put(next(iter(run.eval_data))))
+    assert int(sums["examples"]) == 8

@@ -1,0 +1,139 @@
+"""What users get wrong, each through the command line: exit status 2, two lines, nothing lost."""
+
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+
+from vgg_jax import train
+from vgg_jax.cli import run_command
+
+DIGITS = "--config=configs/vgg16.py:digits"
+
+
+@pytest.fixture
+def command(pytestconfig, monkeypatch, tmp_path, capsys):
+    """Runs the command line; returns its exit status and what it wrote to the error stream."""
+    monkeypatch.chdir(pytestconfig.rootpath)
+
+    def run(*arguments: str) -> tuple[int, str]:
+        workdir = [] if any("--workdir" in a for a in arguments) else [f"--workdir={tmp_path}/run"]
+        monkeypatch.setattr(sys, "argv", ["train", *arguments, *workdir])
+        with pytest.raises(SystemExit) as exit_info:
+            run_command(train.main)
+        return exit_info.value.code, capsys.readouterr().err
+
+    return run
+
+
+def write_npz(folder, labels):
+    images = np.zeros((len(labels), 32, 32, 3), np.uint8)
+    arrays = {"x_train": images, "y_train": labels, "x_test": images, "y_test": labels}
+    np.savez(folder / "some.npz", **arrays)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ([DIGITS, "--config.optimizer.lerning_rate=1"], "optimizer.learning_rate"),
+        ([DIGITS, "--config.steps=many"], "of type int"),
+        (["--config=configs/vgg61.py"], "configs/vgg16.py"),
+        ([DIGITS, "--config.model.variant=F"], "A-LRN"),
+        ([DIGITS, "--config.model.stages=('3x64',)"], "3x64"),
+        ([DIGITS, "--config.model.kernel_init=he_fan_inn"], "he_fan_in"),
+        ([DIGITS, "--config.model.norm=bacth"], "batch"),
+        ([DIGITS, "--config.model.head=imagnet"], "imagenet"),
+        ([DIGITS, "--config.model.activation=rellu"], "relu"),
+        ([DIGITS, "--config.model.pooling=maxx"], "max"),
+        ([DIGITS, "--config.compute_dtype=float16"], "bfloat16"),
+        ([DIGITS, "--config.optimizer.name=sdg"], "sgd"),
+        ([DIGITS, "--config.optimizer.schedule=cosin"], "cosine"),
+        ([DIGITS, "--config.optimizer.decay_on=('kernal',)"], "matches no parameter"),
+        ([DIGITS, "--config.data.source=digit"], "digits"),
+        ([DIGITS, "--config.data.augment=crop"], "pad_crop"),
+        ([DIGITS, "--config.data.train_split=validation"], "train"),
+        ([DIGITS, "--config.data.batch_size=62"], "60 or 64"),
+        ([DIGITS, "--config.data.batch_size=0"], "above 0"),
+        ([DIGITS, "--config.data.image_size=40"], "32 or 64"),
+        ([DIGITS, "--config.data.image_size=16"], "32"),
+        ([DIGITS, "--config.model.num_classes=8"], "num_classes=10"),
+        ([DIGITS, "--config.parallel.mode=map"], "pmap"),
+        ([DIGITS, "--config.parallel.model=3"], "does not divide 4 devices"),
+        ([DIGITS, "--config.optimizer.schedule=plateau", "--config.eval.every_steps=0"], "eval."),
+        (["--config=configs/vgg16.py:cifar10", "--config.data.dir=/nowhere"], "vgg_jax.prepare"),
+        ([DIGITS, "--workdir=/proc/run"], "--workdir"),
+    ],
+    ids=lambda value: value[-1].rpartition("config.")[2] if isinstance(value, list) else "",
+)
+def test_mistake(command, arguments, expected):
+    status, stderr = command(*arguments)
+    assert status == 2
+    assert expected in stderr
+    assert stderr.startswith("error: ")
+    assert len(stderr.splitlines()) <= 2
+    assert "Traceback" not in stderr
+
+
+def test_labels_out_of_range(command, tmp_path):
+    write_npz(tmp_path, np.array([0, 1, 12, 3], np.int32))
+    status, stderr = command(
+        DIGITS, "--config.data.source=npz", f"--config.data.dir={tmp_path}/some.npz"
+    )
+    assert status == 2
+    assert "0 to 12" in stderr
+
+
+def test_unreadable_image(command, tmp_path):
+    for split in ("train", "val"):
+        for name in ("cats", "dogs"):
+            (tmp_path / split / name).mkdir(parents=True)
+            for i in range(8):
+                path = tmp_path / split / name / f"{i}.png"
+                cv2.imwrite(str(path), np.full((40, 40, 3), 16 * i, np.uint8))
+    broken = tmp_path / "train" / "cats" / "5.png"
+    broken.write_text("not an image")
+    status, stderr = command(
+        DIGITS,
+        "--config.model.width=0.0625",
+        "--config.data.source=folder",
+        f"--config.data.dir={tmp_path}",
+        "--config.data.eval_split=val",
+        "--config.data.augment=scale_crop",
+        "--config.data.scale=(36,36)",
+        "--config.data.eval_resize=36",
+        "--config.data.batch_size=16",
+        "--config.eval.batch_size=16",
+        "--config.model.stages=('3-4','3-4','3-4','3-4','3-4')",
+        "--config.steps=1",
+    )
+    assert status == 2
+    assert str(broken) in stderr
+    assert "Traceback" not in stderr
+
+
+def test_another_config_in_the_same_workdir_lists_the_differences(command, tmp_path):
+    tiny = [DIGITS, "--config.model.stages=('3-4','3-4','3-4','3-4','3-4')", "--config.steps=1"]
+    workdir = f"--workdir={tmp_path / 'run'}"
+    assert command(*tiny, workdir)[0] == 0
+    # What does not change the computation may change; the rest may not.
+    assert (
+        command(*tiny, workdir, "--config.log.every_steps=3", "--config.checkpoint.keep=1")[0] == 0
+    )
+    status, stderr = command(*tiny, workdir, "--config.seed=4", "--config.model.dropout=0.1")
+    assert status == 2
+    assert "model.dropout: 0.5 there, 0.1 now; seed: 0 there, 4 now" in stderr
+    assert (tmp_path / "run" / "summary.json").exists()
+
+
+def test_import_is_quick_and_without_tensorflow():
+    code = (
+        "import time; start = time.perf_counter(); import vgg_jax; "
+        "seconds = time.perf_counter() - start; import sys, vgg_jax.train, vgg_jax.training.loop; "
+        "print(seconds, 'tensorflow' in sys.modules)"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    seconds, tensorflow = out.stdout.split()
+    assert float(seconds) < 2
+    assert tensorflow == "False"
