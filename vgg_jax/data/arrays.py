@@ -127,15 +127,17 @@ def open_npz(data_dir: str | None, name: str, split: str) -> ArraySource:
         raise missing_split(str(path), split, splits)
     images, labels = arrays[images_key], arrays[labels_key].reshape(-1)
     is_image = images.dtype == np.uint8 and (images.ndim == 3 or images.shape[3:] == (3,))
-    if not is_image or len(images) != len(labels) or labels.dtype.kind not in "iu":
+    is_label = labels.dtype.kind in "iu" and len(labels) == len(images) > 0
+    if not (is_image and is_label):
         raise UserError(
             f"{path}: {images_key} is {images.dtype} {images.shape}, {labels_key} {labels.dtype} "
             f"{labels.shape}; they must be uint8 (N, H, W, 3) or (N, H, W), and integers (N,)"
         )
     if images.ndim == 3:
         images = _to_rgb(images)
-    class_names = arrays.get("class_names", np.arange(labels.max(initial=-1) + 1))
-    return ArraySource(images, labels.astype(np.int32), tuple(str(name) for name in class_names))
+    labels = labels.astype(np.int32)
+    class_names = arrays.get("class_names", range(labels.max() + 1))
+    return ArraySource(images, labels, tuple(str(name) for name in class_names))
 
 
 def _npz_keys(split: str) -> tuple[str, str, str]:

@@ -9,12 +9,14 @@ import numpy as np
 
 from vgg_jax.data.preprocessing import normalize
 from vgg_jax.data.sources import Source
-from vgg_jax.errors import UserError, unknown_name
+from vgg_jax.errors import unknown_name
 
 AUGMENTATIONS = ("none", "pad_crop", "scale_crop")
+COLOR_PCAS = ("dataset", "imagenet")
 
-# Eigenvalues and eigenvectors (columns) of the covariance of ImageNet's RGB values on the 0..1
-# scale, as published with fb.resnet.torch (datasets/imagenet.lua) and used by most code since.
+# Eigenvalues and eigenvectors (columns) of the covariance of ImageNet's RGB values, as published
+# with fb.resnet.torch and copied into most code since. They are those of values in 0..1: the
+# eigenvalues' sum is three times 0.283 squared, the standard deviation of ImageNet's pixels.
 IMAGENET_COLOR_EIGENVALUES = np.array([0.2175, 0.0188, 0.0045], np.float32)
 IMAGENET_COLOR_EIGENVECTORS = np.array(
     [
@@ -27,14 +29,19 @@ IMAGENET_COLOR_EIGENVECTORS = np.array(
 
 
 def estimate_color_pca(source: Source, max_images: int = 10_000) -> tuple[np.ndarray, np.ndarray]:
-    """Returns eigenvalues (3,), descending, and eigenvectors (3, 3) in columns of RGB in 0..1.
+    """Estimates the principal components of a data set's RGB values (Krizhevsky 2012, 4.1).
 
-    Estimated over the pixels of at most `max_images` evenly spaced examples (Krizhevsky et al.
-    2012, section 4.1).
+    Args:
+      source: the training set.
+      max_images: of a larger set, that many evenly spaced examples are read.
+
+    Returns:
+      float32 eigenvalues (3,) of the covariance of values in 0..1, descending, and eigenvectors
+      (3, 3) in columns.
     """
-    chosen = np.unique(np.linspace(0, len(source) - 1, min(len(source), max_images)).astype(int))
+    indices = np.linspace(0, len(source) - 1, min(len(source), max_images)).astype(int)
     count, total, products = 0, np.zeros(3), np.zeros((3, 3))
-    for index in chosen:
+    for index in indices:
         pixels = source[int(index)]["image"].reshape(-1, 3) / 255.0
         count += len(pixels)
         total += pixels.sum(axis=0)
@@ -52,12 +59,17 @@ def make_eval_transform(data: Any) -> Callable[[jax.Array], jax.Array]:
 def make_train_augment(
     data: Any, *, source: Source | None = None
 ) -> Callable[[jax.Array, jax.Array], jax.Array]:
-    """Returns the function (keys (N,), uint8 (N, h, w, 3)) -> float32 (N, size, size, 3).
+    """Returns the function from typed keys (N,) and uint8 (N, h, w, 3) to float32 (N, h, w, 3).
+
+    An example's result depends on its own key and pixels only, whatever the layout over devices.
+    "pad_crop" crops the image's own size out of the image with a black border (He et al. 2015,
+    section 4.2); for "scale_crop" the pipeline has rescaled and cropped (VGG, section 3.1). Then
+    follow the flip, the colour shift and the normalisation.
 
     Args:
-      data: `config.data`; read are `augment`, `pad`, `flip`, `color_shift`, `color_pca`, `mean`,
-        `std`.
-      source: the training source, needed for `color_pca="dataset"`.
+      data: `config.data`; read are `augment`, `pad`, `flip`, `color_shift`, `color_pca`, `mean`
+        and `std`.
+      source: the training source, read for `color_pca="dataset"`.
 
     Raises:
       UserError: an unknown name in `data`.
@@ -76,7 +88,7 @@ def make_train_augment(
         values = image.astype(jnp.float32)
         if color_axes is not None:
             alphas = data.color_shift * jax.random.normal(color_key, (3,))
-            values = values + (color_axes @ alphas)[None, None, :]
+            values = values + jnp.sum(color_axes * alphas[None, :], axis=1)[None, None, :]
         return normalize(values, data.mean, data.std)
 
     return jax.vmap(augment)
@@ -90,14 +102,18 @@ def _pad_crop(key: jax.Array, image: jax.Array, pad: int) -> jax.Array:
 
 
 def _color_axes(data: Any, source: Source | None) -> jax.Array:
-    """Returns the columns lambda_i p_i of Krizhevsky's shift, for values of 0..255: (3, 3)."""
+    """Returns the columns lambda_i p_i of Krizhevsky's shift, for values of 0..255: (3, 3).
+
+    The shift is sum_i alpha_i lambda_i p_i. As lambda, not its root, multiplies, its size depends
+    on the unit of the values: lambda is taken on 0..1, as everywhere, and the shift then scaled.
+    """
     match data.color_pca:
         case "imagenet":
             eigenvalues, eigenvectors = IMAGENET_COLOR_EIGENVALUES, IMAGENET_COLOR_EIGENVECTORS
         case "dataset":
             if source is None:
-                raise UserError("data.color_pca 'dataset' needs the training source")
+                raise ValueError("color_pca='dataset' needs the training source")
             eigenvalues, eigenvectors = estimate_color_pca(source)
         case _:
-            raise unknown_name("data.color_pca", data.color_pca, ("imagenet", "dataset"))
+            raise unknown_name("data.color_pca", data.color_pca, COLOR_PCAS)
     return jnp.asarray(255.0 * eigenvectors * eigenvalues, jnp.float32)

@@ -63,7 +63,9 @@ def _in_workers(
         grain.MapDataset.range(steps.start, steps.stop)
         .map(functools.partial(_batch_or_error, make_batch))
         .to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=1))
-        .mp_prefetch(grain.MultiprocessingOptions(workers), worker_init_fn=_start_worker)
+        .mp_prefetch(
+            grain.MultiprocessingOptions(min(workers, len(steps))), worker_init_fn=_start_worker
+        )
     )
     try:
         for batch in batches:

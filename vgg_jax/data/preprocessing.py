@@ -149,6 +149,8 @@ class Preprocessing:
     resize_filter: str = RESIZE_FILTER
 
     def __post_init__(self) -> None:
+        for name in ("mean", "std"):  # lists, where they come from JSON
+            object.__setattr__(self, name, tuple(getattr(self, name)))
         if self.crop > self.resize:
             raise UserError(
                 f"cannot crop {self.crop} pixels out of an image resized to {self.resize}: "
