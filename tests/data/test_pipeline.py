@@ -241,6 +241,7 @@ class TestWorkers:
         config.workers = 2
         batches = list(EvalPipeline(source, config, batch_size=6))
         assert [batch["mask"].sum() for batch in batches] == [6]
+        config.workers = 1
         endless = TrainPipeline(source, config, seed=0).iterate(0, 10**6)
         next(endless)
         endless.close()
