@@ -8,27 +8,32 @@ import argparse
 from collections.abc import Iterator
 
 from vgg_jax.cli import load_config, run_command
+from vgg_jax.errors import UserError
 from vgg_jax.models import VGG, build_model
 from vgg_jax.models.summary import Summary, receptive_field, summarize_model
 
 
 def main(argv: list[str]) -> int:
     """Runs the command line and returns its exit status."""
-    parser = argparse.ArgumentParser(prog="python -m vgg_jax.summarize", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m vgg_jax.summarize",
+        description="Prints a network layer by layer, for one image.",
+    )
     network = parser.add_mutually_exclusive_group(required=True)
     network.add_argument("--variant", help="a network of the paper by name, with its own head")
-    network.add_argument("--config", help="path of a config file; --config.KEY=VALUE overrides it")
-    parser.add_argument("--image_size", type=int, default=224, help="pixels, with --variant")
-    args, overrides = parser.parse_known_args(argv)
-    if args.config is None:
-        if overrides:
-            parser.error(f"unrecognized arguments: {' '.join(overrides)}")
-        model, image_size = (
-            build_model({"variant": args.variant}, image_size=args.image_size),
-            args.image_size,
-        )
+    network.add_argument("--config", help="a config file; --config.KEY=VALUE changes a key")
+    parser.add_argument("--image_size", type=int, help="pixels, with --variant; 224 if not given")
+    args, others = parser.parse_known_args(argv)
+
+    if args.variant is not None:
+        if others:
+            raise UserError(f"unknown argument {others[0]!r}; use --config to change the network")
+        image_size = 224 if args.image_size is None else args.image_size
+        model = build_model({"variant": args.variant}, image_size=image_size)
     else:
-        config = load_config(args.config, overrides)
+        if args.image_size is not None:
+            raise UserError("with --config, type --config.data.image_size=SIZE")
+        config = load_config(args.config, others)
         image_size = config.data.image_size
         model = build_model(config.model, image_size=image_size, compute_dtype=config.compute_dtype)
     for line in report(model, image_size):

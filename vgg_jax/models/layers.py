@@ -100,8 +100,9 @@ class BatchNorm(nn.Module):
         features = (x.shape[-1],)
         scale = self.param("scale", nn.initializers.ones, features, self.param_dtype)
         bias = self.param("bias", nn.initializers.zeros, features, self.param_dtype)
-        running_mean = self.variable("batch_stats", "mean", jnp.zeros, features, self.param_dtype)
-        running_var = self.variable("batch_stats", "var", jnp.ones, features, self.param_dtype)
+        stats_dtype = jnp.promote_types(self.param_dtype, jnp.float32)
+        running_mean = self.variable("batch_stats", "mean", jnp.zeros, features, stats_dtype)
+        running_var = self.variable("batch_stats", "var", jnp.ones, features, stats_dtype)
 
         if not train:
             return self._normalize(x, running_mean.value, running_var.value, scale, bias)
@@ -113,14 +114,11 @@ class BatchNorm(nn.Module):
             )
         groups = x.reshape(-1, size, *x.shape[1:])
         wide = groups.astype(jnp.promote_types(self.dtype, jnp.float32))
-        # One pass over x for both moments.
-        mean = wide.mean((1, 2, 3), keepdims=True)
-        mean_square = jnp.square(wide).mean((1, 2, 3), keepdims=True)
+        # Two passes: E[x^2] - E[x]^2 saves one, and loses digits where the mean is not small.
         bound = self.axis_name is not None and not self.is_initializing()
-        if bound and self.group is None:
-            mean, mean_square = lax.pmean((mean, mean_square), self.axis_name)
-        # The difference of two rounded numbers may fall below zero.
-        var = jnp.maximum(mean_square - jnp.square(mean), 0)
+        across = self.axis_name if bound and self.group is None else None
+        mean = _mean(wide, across)
+        var = _mean(jnp.square(wide - mean), across)
 
         if not self.is_initializing():
             batch_mean, batch_var = mean.mean((0, 1, 2, 3)), var.mean((0, 1, 2, 3))
@@ -136,6 +134,12 @@ class BatchNorm(nn.Module):
     ) -> jax.Array:
         y = (x - mean) * (lax.rsqrt(var + self.epsilon) * scale) + bias
         return y.astype(self.dtype)
+
+
+def _mean(groups: jax.Array, axis_name: str | None) -> jax.Array:
+    """Means over (group, height, width) of (G, group, H, W, C), kept as axes of size 1."""
+    mean = groups.mean((1, 2, 3), keepdims=True)
+    return mean if axis_name is None else lax.pmean(mean, axis_name)
 
 
 class Dropout(nn.Module):

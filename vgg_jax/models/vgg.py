@@ -97,9 +97,10 @@ class VGG(nn.Module):
       width: multiplies the channels of every convolution and the head's own hidden sizes.
       residual: adds an identity shortcut around every convolution of a stage but the first,
         before the activation.
-      remat: recomputes each stage in the backward pass instead of keeping its activations.
+      remat: recomputes each stage in the backward pass instead of keeping its activations (on a
+        CPU, XLA keeps them all the same).
       dtype: of the computation.
-      param_dtype: of parameters and running statistics.
+      param_dtype: of the parameters; running statistics are float32 or wider.
     """
 
     variant: str = "D"
@@ -138,11 +139,12 @@ class VGG(nn.Module):
             if name not in known:
                 raise unknown_name(kind, name, known)
         get_initializer(self.kernel_init, self.activation)
+        group = self.norm_group
         for field, value, wanted, good in (
             ("num_classes", self.num_classes, "at least 1", self.num_classes >= 1),
             ("norm_momentum", self.norm_momentum, "in [0, 1]", 0 <= self.norm_momentum <= 1),
             ("norm_epsilon", self.norm_epsilon, "at least 0", self.norm_epsilon >= 0),
-            ("norm_group", self.norm_group, "at least 1", (self.norm_group or 1) >= 1),
+            ("norm_group", group, "None or at least 1", group is None or group >= 1),
             ("head_window", self.head_window, "at least 1", self.head_window >= 1),
             ("dropout", self.dropout, "in [0, 1)", 0 <= self.dropout < 1),
             ("width", self.width, "above 0", self.width > 0),
@@ -150,10 +152,10 @@ class VGG(nn.Module):
             if not good:
                 raise UserError(f"model.{field} is {value}; it must be {wanted}")
         hidden = self.head_features or ()
-        if len(hidden) > 2 or (hidden and self.head == "linear"):
+        if len(hidden) > 2 or min(hidden, default=1) < 1 or (hidden and self.head == "linear"):
             raise UserError(
                 f"model.head_features={tuple(hidden)} with head {self.head!r}.\n"
-                "Give at most two hidden sizes, to head 'imagenet' or 'cifar'"
+                "Give at most two sizes of at least 1, to head 'imagenet' or 'cifar'"
             )
         stages = resolve_stages(self.variant, self.stages)
         if self.residual and any(len({conv.channels for conv in stage}) > 1 for stage in stages):
