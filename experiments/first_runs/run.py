@@ -1,0 +1,129 @@
+"""Runs the first commands of the README and keeps what they measured.
+
+    python -m experiments.first_runs.run digits [--out=DIR]
+    python -m experiments.first_runs.run cifar10 --data_dir=DIR
+    python -m experiments.first_runs.run photos --data_dir=DIR
+    python -m experiments.first_runs.run table
+
+Each of the first three runs one training command in an empty folder and stores its `summary.json`,
+`metrics.jsonl` and the command itself under DIR/NAME; `table` rebuilds the table and the figure
+from what is stored, without training.
+"""
+
+import argparse
+import json
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from vgg_jax.cli import run_command
+from vgg_jax.errors import UserError
+from vgg_jax.reporting.plots import figure
+
+RUNS = {
+    "digits": ["--config=configs/vgg16.py:digits"],
+    "cifar10": [
+        "--config=configs/vgg11.py:cifar10,bn",
+        "--config.model.width=0.25",
+        "--config.epochs=6.0",
+        "--config.optimizer.schedule=cosine",
+    ],
+    "photos": [
+        "--config=configs/vgg16.py",
+        "--config.data.source=folder",
+        "--config.data.train_split=",
+        "--config.data.eval_split=",
+        "--config.data.name=photos",
+        "--config.data.batch_size=8",
+        "--config.data.workers=2",
+        "--config.eval.batch_size=8",
+        "--config.steps=6",
+        "--config.log.every_steps=1",
+        "--config.optimizer.schedule=constant",
+    ],
+}
+RESULTS = Path(__file__).parent / "results"
+
+
+def main(argv: list[str]) -> int:
+    """Runs the command line; returns its exit status."""
+    parser = argparse.ArgumentParser(prog="python -m experiments.first_runs.run")
+    parser.add_argument("name", choices=[*RUNS, "table"])
+    parser.add_argument("--data_dir", help="folder of the data set, for cifar10 and photos")
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    arguments = parser.parse_args(argv)
+    if arguments.name != "table":
+        train(arguments.name, arguments.data_dir, arguments.out / arguments.name)
+    write_table(arguments.out)
+    return 0
+
+
+def train(name: str, data_dir: str | None, out: Path) -> None:
+    """Runs one training command, without programs compiled before, and stores what it wrote."""
+    if name != "digits" and data_dir is None:
+        raise UserError(f"{name} needs --data_dir=DIR")
+    arguments = ["-m", "vgg_jax.train", *RUNS[name]]
+    place = [f"--config.data.dir={data_dir}"] if data_dir else []
+    with tempfile.TemporaryDirectory() as scratch:
+        workdir = Path(scratch) / "run"
+        subprocess.run(
+            [sys.executable, *arguments, *place, f"--workdir={workdir}"],
+            env=os.environ | {"JAX_COMPILATION_CACHE_DIR": f"{scratch}/cache"},
+            check=True,
+        )
+        out.mkdir(parents=True, exist_ok=True)
+        for file in ("summary.json", "metrics.jsonl"):
+            shutil.copy(workdir / file, out / file)
+    command = ["python", *arguments, *(["--config.data.dir=DIR"] if place else [])]
+    (out / "command.txt").write_text(shlex.join(command) + "\n")
+    machine = {"cpu": processor(), "cores": os.cpu_count(), "system": platform.platform()}
+    (out / "machine.json").write_text(json.dumps(machine, indent=2) + "\n")
+
+
+def processor() -> str:
+    """Returns the processor's name where the system tells it."""
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor()
+
+
+def write_table(out: Path) -> None:
+    """Writes table.md and learning_curves.png/.svg from the runs stored under `out`."""
+    lines = [
+        "| run | top-1 | examples | first step | whole run | images/s |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    stored = [name for name in RUNS if (out / name / "summary.json").exists()]
+    with figure(out / "learning_curves") as drawing:
+        loss_axes, accuracy_axes = drawing.subplots(1, 2)
+        for name in stored:
+            summary = json.loads((out / name / "summary.json").read_text())
+            metrics = summary["metrics"]
+            protocol = summary["protocol"]
+            lines.append(
+                f"| {name} | {metrics['eval/top1']:.2%} | {metrics['eval/examples']:,} "
+                f"({protocol['split'] or 'the training images'}, {protocol['crop']}) "
+                f"| {summary['seconds_to_first_step']:.1f} s | {summary['wall_seconds']:.0f} s "
+                f"| {summary['images_per_second']:.1f} |"
+            )
+            rows = (out / name / "metrics.jsonl").read_text().splitlines()
+            curve = [json.loads(row) for row in rows]
+            for axes, key in ((loss_axes, "train/loss"), (accuracy_axes, "eval/top1")):
+                points = [(r["step"] / summary["steps"], r[key]) for r in curve if key in r]
+                axes.plot(*zip(*points, strict=True), marker=".", label=name)
+        loss_axes.set(xlabel="share of the run", ylabel="training loss [nats]", yscale="log")
+        accuracy_axes.set(xlabel="share of the run", ylabel="top-1 accuracy", ylim=(0, 1))
+        loss_axes.legend()
+    (out / "table.md").write_text("\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    run_command(main)
