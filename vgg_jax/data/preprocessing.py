@@ -1,8 +1,8 @@
 """From an image file to the array a network is fed: decode, resize, crop, normalise.
 
-Pillow does the work on the host. Its resampling is antialiased (the kernel widens as the image
-shrinks), which published weights expect, it computes only the pixels that a crop keeps, and a
-truncated file is an error, not a grey area. `experiments/input_pipeline` has the measurements.
+Pillow does the work on the host: its bilinear resampling is antialiased (the kernel widens as the
+image shrinks), as published weights expect, and computes only the pixels that a crop keeps.
+`experiments/input_pipeline` has the measurements.
 """
 
 import dataclasses
