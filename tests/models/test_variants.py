@@ -77,7 +77,7 @@ def test_plain_recipe_spreads_the_rest_later_stages_first(depth: int, counts: ob
 @pytest.mark.parametrize("name", ["vgg15", "F", "", "plain", "plain-12", "plain-x", "D ", 16])
 def test_unknown_name_lists_the_known_ones(name: object) -> None:
     with pytest.raises(UserError) as error:
-        variant_stages(name)  # type: ignore[arg-type]
+        variant_stages(name)
     for known in (*TABLE_1, *ALIASES, "shallow-B", "plain-22"):
         assert known in str(error.value)
 
@@ -124,7 +124,7 @@ def test_malformed_stage(text: str) -> None:
 @pytest.mark.parametrize("stages", [(), "3-64 x2", []])
 def test_stages_must_be_a_tuple_of_strings(stages: object) -> None:
     with pytest.raises(UserError, match=r"model\.stages"):
-        resolve_stages("D", stages)  # type: ignore[arg-type]
+        resolve_stages("D", stages)
 
 
 def test_own_stages_replace_the_variant() -> None:

@@ -1,3 +1,4 @@
+import functools
 from typing import Any
 
 import jax
@@ -23,31 +24,21 @@ def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
     return -chosen.mean()
 
 
-def train_loss(model: VGG, variables: Any, images: jax.Array, labels: jax.Array) -> jax.Array:
-    (logits, _), _ = model.apply(
+def train_apply(model: VGG, variables: Any, images: jax.Array) -> Any:
+    return model.apply(
         variables,
         images,
         train=True,
         mutable=["batch_stats"],
         rngs={"dropout": jax.random.key(1)},
     )
-    return cross_entropy(logits, labels)
-
-
-def gradients(model: VGG, variables: Any, images: jax.Array) -> Any:
-    labels = jnp.arange(len(images)) % model.num_classes
-
-    def loss(params: Any) -> jax.Array:
-        return train_loss(model, {**variables, "params": params}, images, labels)
-
-    return quick_jit(jax.grad(loss))(variables["params"])
 
 
 def assert_trees_close(actual: Any, wanted: Any, rtol: float = 1e-5) -> None:
     """Every leaf within rtol of its largest value."""
 
     def compare(a: jax.Array, b: jax.Array) -> None:
-        np.testing.assert_allclose(a, b, rtol=0, atol=rtol * float(jnp.abs(b).max()) + 1e-12)
+        np.testing.assert_allclose(a, b, rtol=0, atol=rtol * float(jnp.abs(b).max()) + 1e-6)
 
     jax.tree.map(compare, actual, wanted)
 
@@ -81,7 +72,8 @@ def test_a_gradient_step_lowers_the_loss(norm: str, head: str) -> None:
     variables = init(model, images)
 
     def loss(params: Any) -> jax.Array:
-        return train_loss(model, {**variables, "params": params}, images, labels)
+        (logits, _), _ = train_apply(model, {**variables, "params": params}, images)
+        return cross_entropy(logits, labels)
 
     value_and_grad = quick_jit(jax.value_and_grad(loss))
     before, grads = value_and_grad(variables["params"])
@@ -135,15 +127,22 @@ def test_logits_are_the_spatial_mean_of_the_scores_with_unchanged_parameters() -
 
 
 def test_remat_changes_neither_values_nor_names() -> None:
-    model = small_vgg(norm="batch", head="cifar", head_features=(6, 6), dropout=0.5)
-    remat = model.clone(remat=True)
+    model = small_vgg(
+        stages=("3-4", "3-8"), norm="batch", head="cifar", head_features=(6, 6), dropout=0.5
+    )
     images = random_images(4)
     variables = init(model, images)
-    assert_trees_close(init(remat, images), variables)
-    assert_trees_close(
-        train_forward(remat, variables, images), train_forward(model, variables, images)
-    )
-    assert_trees_close(gradients(remat, variables, images), gradients(model, variables, images))
+
+    def everything(model: VGG) -> Any:
+        @quick_jit
+        @functools.partial(jax.grad, has_aux=True)
+        def grads_and_outputs(params: Any) -> Any:
+            outputs = train_apply(model, {**variables, "params": params}, images)
+            return outputs[0][0].var(), outputs
+
+        return grads_and_outputs(variables["params"])
+
+    assert_trees_close(everything(model.clone(remat=True)), everything(model))
 
 
 def test_remat_keeps_little_for_the_backward_pass() -> None:
