@@ -129,6 +129,7 @@ class TestSizes:
     def test_memory_is_resized_once_at_the_start(self, data_config):
         source = open_source(data_config(), "test")
         pipeline = EvalPipeline(source, data_config(image_size=32), batch_size=100)
+        assert pipeline.crop == "centre crop 32 of shortest side 32"
         for start, batch in zip(range(0, 400, 100), pipeline, strict=True):
             for image, resized in zip(source.images[start:], batch["image"], strict=False):
                 np.testing.assert_array_equal(resize_shortest(image, 32), resized)
@@ -152,7 +153,9 @@ class TestSizes:
             source="folder", dir=str(photo_folder), eval_split="val", image_size=12, eval_resize=16
         )
         source = open_source(config, "val")
-        batch = EvalPipeline(source, config, batch_size=6).batch(0)
+        pipeline = EvalPipeline(source, config, batch_size=6)
+        assert pipeline.crop == "centre crop 12 of shortest side 16"
+        batch = pipeline.batch(0)
         for index in range(6):
             expected = center_crop(resize_shortest(source[index]["image"], 16), 12)
             assert np.abs(batch["image"][index].astype(int) - expected).max() <= 1

@@ -46,37 +46,40 @@ def scale_cropped(source: Source, data: Any, seed: int) -> Examples:
             f"data.scale=({smallest}, {largest}) must be a range (S_min, S_max) of the shortest "
             f"side, at least data.image_size={size}"
         )
-
     return _Decoded(source, functools.partial(_scale_crop, seed, data.scale, size), data)
 
 
-def center_cropped(source: Source, data: Any) -> Examples:
-    """Rescales each example and crops its centre, as at evaluation.
+def eval_resize(source: Source, data: Any) -> int:
+    """Returns the shortest side in pixels that the centre `data.image_size` is cropped out of.
 
-    The shortest side becomes `data.eval_resize`; for a source in memory `data.image_size`, unless
-    the network is trained on crops of a rescaled image.
+    It is `data.eval_resize`; for a source in memory `data.image_size`, so that the whole image is
+    fed, unless the network is trained on crops of a rescaled image.
 
     Raises:
       UserError: `data.eval_resize` is below the crop.
     """
-    size = data.image_size
-    whole = isinstance(source, ArraySource) and data.augment != "scale_crop"
-    resize = size if whole else data.eval_resize
-    if resize < size:
+    if isinstance(source, ArraySource) and data.augment != "scale_crop":
+        return data.image_size
+    if data.eval_resize < data.image_size:
         raise UserError(
-            f"data.eval_resize={resize} is below data.image_size={size}: "
-            f"give --config.data.eval_resize={size} or more"
+            f"data.eval_resize={data.eval_resize} is below data.image_size={data.image_size}: "
+            f"give --config.data.eval_resize={data.image_size} or more"
         )
-    if (
-        isinstance(source, ArraySource)
-        and source.images.shape[1:3] == (size, size) == (resize,) * 2
-    ):
-        return _InMemory(source.images, source.labels)
+    return data.eval_resize
+
+
+def center_cropped(source: Source, data: Any) -> Examples:
+    """Rescales each example to `eval_resize` and crops its centre."""
+    size, resize = data.image_size, eval_resize(source, data)
     decoded = _Decoded(source, functools.partial(_center_crop, resize, size), data)
-    if whole and len(source) * size * size * 3 <= IN_MEMORY_BYTES:
-        everything = np.arange(len(source))
-        return _InMemory(*decoded.take(everything, everything))
-    return decoded
+    if not isinstance(source, ArraySource) or data.augment == "scale_crop":
+        return decoded
+    if source.images.shape[1:3] == (size, size):
+        return _InMemory(source.images, source.labels)
+    if len(source) * size * size * 3 > IN_MEMORY_BYTES:
+        return decoded
+    everything = np.arange(len(source))
+    return _InMemory(*decoded.take(everything, everything))
 
 
 class _InMemory:

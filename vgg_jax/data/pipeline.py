@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from vgg_jax.data.examples import center_cropped, scale_cropped
+from vgg_jax.data.examples import center_cropped, eval_resize, scale_cropped
 from vgg_jax.data.prefetch import Batch, prefetched
 from vgg_jax.data.random_numbers import PERMUTATION, generator
 from vgg_jax.data.sources import Source
@@ -103,6 +103,7 @@ class EvalPipeline:
 
     Attributes:
       num_examples: N, of the source, over all processes.
+      crop: what of an image is fed, in words, to name beside an accuracy.
     """
 
     def __init__(
@@ -116,6 +117,8 @@ class EvalPipeline:
     ) -> None:
         """Prepares the source; arguments as `TrainPipeline`'s, `batch_size` global."""
         self.num_examples = len(source)
+        resize = eval_resize(source, data)
+        self.crop = f"centre crop {data.image_size} of shortest side {resize}"
         self._batch_size = batch_size
         self._local = _local_part(batch_size, process_index, process_count)
         self._examples = center_cropped(source, data)
