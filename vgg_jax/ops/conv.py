@@ -1,11 +1,11 @@
 """Same-padded 2-D convolution: the library's on accelerators, the fastest measured form on a CPU.
 
-XLA's CPU convolution reaches the speed of a matrix product for most VGG layers, but its gradient
-with respect to the kernel runs at a tenth of it, and 2x2 maps at a hundredth. Convolution is linear
-in the images and in the kernel, so each of the two linear maps may be written in its own way: the
-forward map of `_along_images` is chosen for its transpose, the gradient with respect to the images,
-and that of `_along_kernel` for the gradient with respect to the kernel. Both are plain JAX code and
-differentiate to any order, forwards and backwards.
+XLA's CPU convolution runs at the speed of a matrix product for most VGG layers, but its gradient
+with respect to the kernel at a tenth of it, and 2x2 maps at a hundredth. Convolution is linear in
+the images and in the kernel, so each of the two linear maps may be written in its own way: the one
+along the images is chosen for its transpose, the gradient with respect to the images, and the one
+along the kernel for the gradient with respect to the kernel. All are plain JAX code, which
+differentiates to any order, forwards and backwards.
 """
 
 from collections.abc import Callable
@@ -16,14 +16,18 @@ import jax.numpy as jnp
 from jax import lax
 from jax.custom_derivatives import SymbolicZero
 
-_PATCH_BYTES = 4 * 2**20
-
+_Shape = tuple[int, ...]
 _Formulation = Callable[[jax.Array, jax.Array], jax.Array]
+
+_PATCH_BYTES = 4 * 2**20  # a block of patches that the second- and third-level caches hold
+_WIDE_MAP = 256  # columns from which the library reaches full speed with 64 channels
 
 
 @jax.custom_jvp
 def conv2d(images: jax.Array, kernel: jax.Array) -> jax.Array:
     """Convolves with stride 1 and zero padding that keeps the map size.
+
+    On a CPU, half precision is computed in float32 and rounded once.
 
     Args:
         images: float (N, H, W, C_in).
@@ -32,14 +36,14 @@ def conv2d(images: jax.Array, kernel: jax.Array) -> jax.Array:
     Returns:
         Array (N, H, W, C_out) in the dtype of `images`.
     """
-    return _per_backend(_forward, images, kernel)
+    return _per_backend(_along_images, images, kernel)
 
 
 @partial(conv2d.defjvp, symbolic_zeros=True)
 def _conv2d_jvp(primals: tuple, tangents: tuple) -> tuple[jax.Array, jax.Array]:
     images, kernel = primals
     images_dot, kernel_dot = tangents
-    # Rematerialised: what is kept for the backward pass is the images and the kernel alone.
+    # Rematerialised: the backward pass keeps the images and the kernel, nothing made from them.
     terms = []
     if not isinstance(images_dot, SymbolicZero):
         terms.append(jax.checkpoint(partial(_per_backend, _along_images))(images_dot, kernel))
@@ -48,31 +52,43 @@ def _conv2d_jvp(primals: tuple, tangents: tuple) -> tuple[jax.Array, jax.Array]:
     return conv2d(images, kernel), sum(terms[1:], terms[0])
 
 
-def _per_backend(choose: Callable, images: jax.Array, kernel: jax.Array) -> jax.Array:
-    cpu = choose(images.shape, kernel.shape)
-    return lax.platform_dependent(images, kernel, cpu=_in_float32(cpu), default=_library)
-
-
-def _in_float32(formulation: _Formulation) -> _Formulation:
-    """A CPU has no fast half precision: half types are computed in float32 and rounded once."""
-
-    def convolve(images: jax.Array, kernel: jax.Array) -> jax.Array:
+def _per_backend(
+    choose: Callable[[_Shape, _Shape], _Formulation], images: jax.Array, kernel: jax.Array
+) -> jax.Array:
+    def on_cpu(images: jax.Array, kernel: jax.Array) -> jax.Array:
         dtype = jnp.promote_types(images.dtype, jnp.float32)
-        return formulation(images.astype(dtype), kernel.astype(dtype)).astype(images.dtype)
+        convolve = choose(images.shape, kernel.shape)
+        return convolve(images.astype(dtype), kernel.astype(dtype)).astype(images.dtype)
 
-    return convolve
-
-
-def _forward(images: tuple[int, ...], kernel: tuple[int, ...]) -> _Formulation:
-    return _dense if max(images[1:3]) <= 2 else _library
+    return lax.platform_dependent(images, kernel, cpu=on_cpu, default=_library)
 
 
-def _along_images(images: tuple[int, ...], kernel: tuple[int, ...]) -> _Formulation:
-    return _dense if max(images[1:3]) <= 2 else _library
+# The choice on a CPU. GFLOP/s of (forward, gradient) in float32 on two AVX-512 cores where a matrix
+# product reaches 200; `experiments/conv_formulations` measures every formulation at every layer.
 
 
-def _along_kernel(images: tuple[int, ...], kernel: tuple[int, ...]) -> _Formulation:
-    return _dense if max(images[1:3]) <= 2 else _patches
+def _along_images(images: _Shape, kernel: _Shape) -> _Formulation:
+    n, height, width, _ = images
+    size, _, *channels = kernel
+    # 512 channels: 365 for 2 at 2x2 maps, 260 for 160 at 4x4, 212 for 175 at 14x14.
+    if size == 1 or max(height, width) <= 4 or (max(height, width) <= 14 and min(channels) >= 512):
+        return _taps
+    # 64 channels: 118 for 67 at 32x32 maps, 172 for 103 at 16x16.
+    if n > 1 and width < _WIDE_MAP // 2 and 32 < min(channels) <= 64:
+        return _side_by_side
+    return _library
+
+
+def _along_kernel(images: _Shape, kernel: _Shape) -> _Formulation:
+    _, height, width, channels = images
+    # 512 channels: 263 for 159 at 2x2 maps.
+    if kernel[0] == 1 or max(height, width) <= 2:
+        return _taps
+    # Three channels: 33 for 18 at 32x32 maps, 21 for 12 at 224x224; patches of 27 are too short.
+    if channels < 16:
+        return _library
+    # 84 for 29 with 64 channels at 224x224 maps, 136 for 23 with 128 at 112x112.
+    return _patches
 
 
 def _library(images: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -81,26 +97,49 @@ def _library(images: jax.Array, kernel: jax.Array) -> jax.Array:
     )
 
 
-def _dense(images: jax.Array, kernel: jax.Array) -> jax.Array:
-    """One matrix product over the whole map: for maps hardly larger than the kernel's reach."""
-    n, height, width, channels = images.shape
-    rows, columns = (_taps(kernel.shape[0], size) for size in (height, width))
-    # (input row, input column, output row, output column, C_in, C_out)
-    blocks = jnp.einsum("hyk,wxl,klio->hwiyxo", rows, columns, kernel)
-    matrix = blocks.reshape(height * width * channels, -1)
-    return (images.reshape(n, -1) @ matrix).reshape(n, height, width, -1)
+def _side_by_side(images: jax.Array, kernel: jax.Array) -> jax.Array:
+    """The library's, on several images in a row with zero columns between: it likes wide maps."""
+    n, height, width, _ = images.shape
+    gap = kernel.shape[0] // 2
+    count = _largest_divisor(n, -(-_WIDE_MAP // width))
+    spaced = jnp.pad(images, ((0, 0), (0, 0), (0, gap), (0, 0)))
+    strips = spaced.reshape(n // count, count, height, width + gap, -1).swapaxes(1, 2)
+    outputs = _library(strips.reshape(n // count, height, count * (width + gap), -1), kernel)
+    outputs = outputs.reshape(n // count, height, count, width + gap, -1)[:, :, :, :width]
+    return outputs.swapaxes(1, 2).reshape(n, height, width, -1)
 
 
-def _taps(kernel_size: int, size: int) -> jax.Array:
-    """0/1 array (size, size, kernel_size): the tap by which an input position reaches an output."""
-    source, target = jnp.mgrid[:size, :size]
-    return jax.nn.one_hot(source - target + kernel_size // 2, kernel_size)
+def _taps(images: jax.Array, kernel: jax.Array) -> jax.Array:
+    """A matrix product for each tap of the kernel, with the positions alone that it joins."""
+    _, height, width, _ = images.shape
+    size = kernel.shape[0]
+
+    def product(row: int, column: int) -> jax.Array:
+        inputs, outputs = zip(_overlap(height, row), _overlap(width, column), strict=True)
+        (top, bottom), (left, right) = outputs
+        part = images[:, slice(*inputs[0]), slice(*inputs[1])]
+        tap = kernel[row + size // 2, column + size // 2]
+        margins = ((0, 0), (top, height - bottom), (left, width - right), (0, 0))
+        return jnp.pad(part @ tap, margins)
+
+    rows, columns = (
+        range(-min(size // 2, extent - 1), min(size // 2, extent - 1) + 1)
+        for extent in (height, width)
+    )
+    products = [product(row, column) for row in rows for column in columns]
+    return sum(products[1:], products[0])
+
+
+def _overlap(extent: int, offset: int) -> tuple[tuple[int, int], tuple[int, int]]:
+    """The ranges of inputs and of outputs that a tap at `offset` from the centre joins."""
+    outputs = max(0, -offset), extent - max(0, offset)
+    return (outputs[0] + offset, outputs[1] + offset), outputs
 
 
 def _patches(images: jax.Array, kernel: jax.Array) -> jax.Array:
     """Matrix products with the patches under the kernel, for a part of the images at a time.
 
-    The patches are K * K times the images, so they are made of as many rows as stay in the cache.
+    The patches are K * K times the images, so a part is as many rows as stay in the cache.
     """
     n, height, width, channels = images.shape
     size, _, _, features = kernel.shape
@@ -109,10 +148,10 @@ def _patches(images: jax.Array, kernel: jax.Array) -> jax.Array:
     count = _largest_divisor(n, _PATCH_BYTES // (row_bytes * height)) if rows == height else 1
     margin = size // 2
     padded = jnp.pad(images, ((0, 0), (margin, margin), (margin, margin), (0, 0)))
-    # Output channels first: then the transpose of every product is written without a copy.
+    # Output channels first: so the transpose of a product is a product without a transposition.
     matrix = kernel.reshape(-1, features).T
 
-    # Without it the transpose would keep the patches of every part.
+    # Rematerialised: the transpose would keep the patches of every part.
     @partial(jax.checkpoint, prevent_cse=False)
     def convolve(start: tuple[jax.Array, jax.Array]) -> jax.Array:
         block = (count, rows + 2 * margin, width + 2 * margin, channels)
