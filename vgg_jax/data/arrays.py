@@ -76,7 +76,9 @@ def missing_split(data_set: str, split: str, known: list[str]) -> UserError:
 def open_digits(split: str) -> ArraySource:
     """Opens scikit-learn's 1797 handwritten digits, 8x8 grey, as RGB of 0..255.
 
-    Split "train" is the first 80% of every class in file order, 1438 images; "test" the other 359.
+    Split "test" is every fifth example of every class, 359 images, "train" the other 1438: as in a
+    random split, each writer is in both. (The last fifth in file order, writers who are not among
+    the others, is harder: a nearest neighbour gets 96.7% of it, and 98.6% of this one.)
     """
     from sklearn.datasets import load_digits  # slow to import, and needed here only
 
@@ -85,7 +87,7 @@ def open_digits(split: str) -> ArraySource:
     is_test = np.zeros(len(labels), bool)
     for label in range(10):
         members = np.flatnonzero(labels == label)
-        is_test[members[round(0.8 * len(members)) :]] = True
+        is_test[members[2::5]] = True
     members_of = {"train": ~is_test, "test": is_test}
     if split not in members_of:
         raise missing_split("digits", split, list(members_of))

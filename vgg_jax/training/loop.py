@@ -211,7 +211,7 @@ class _Loop:
         self._progress.say(
             f"step {step}: {self._config.data.name} {self._config.data.eval_split} "
             f"top-1 {scores['top1']:.2%}, top-5 {scores['top5']:.2%}, loss {scores['loss']:.4f} "
-            f"({scores['examples']:,} examples, {_protocol(self._config)['crop']})"
+            f"({scores['examples']:,} examples, {run.eval_data.crop})"
         )
         return scores["top1"]
 
@@ -267,7 +267,12 @@ class _Loop:
             "exit_reason": reason,
             "steps": step,
             "metrics": self._last,
-            "protocol": _protocol(self._config),
+            "protocol": {
+                "dataset": self._config.data.name,
+                "split": self._config.data.eval_split,
+                "crop": self._run.eval_data.crop,
+                "image_size": self._config.data.image_size,
+            },
             "parameters": self._parameters,
             "wall_seconds": time.perf_counter() - self._started,
             "seconds_to_first_step": self._first_step_seconds,
@@ -281,15 +286,3 @@ class _Loop:
 
 def _due(step: int, every: int) -> bool:
     return every > 0 and step % every == 0
-
-
-def _protocol(config: ConfigDict) -> dict[str, Any]:
-    """Returns what an accuracy of this run has to be read with."""
-    size, resize = config.data.image_size, config.data.eval_resize
-    whole = config.data.source in ("digits", "npz") or size < resize
-    return {
-        "dataset": config.data.name,
-        "split": config.data.eval_split,
-        "crop": "whole image" if whole else f"centre crop {size} of shortest side {resize}",
-        "image_size": size,
-    }
