@@ -195,7 +195,7 @@ def _digits(config: ConfigDict) -> None:
     config.model.kernel_init = "he_fan_in"
     config.epochs = 7.0
     config.optimizer.name = "adamw"
-    config.optimizer.learning_rate = 4e-4
+    config.optimizer.learning_rate = 3e-4
     config.optimizer.schedule = "cosine"
     config.optimizer.warmup_epochs = 0.5
     config.eval.every_steps = 45

@@ -247,3 +247,28 @@ def test_pmap_runs_the_same_training(finished, tmp_path):
     one, two = arrays(finished), arrays(workdir)
     for name in one:
         np.testing.assert_allclose(one[name], two[name], atol=1e-5, err_msg=name)
+
+
+def test_vgg16_trains_on_photos_at_224_pixels(shared_data, tmp_path):
+    workdir = tmp_path / "photos"
+    result = train(
+        "--config=configs/vgg16.py",
+        "--config.model.width=0.03125",
+        "--config.data.source=folder",
+        f"--config.data.dir={shared_data / 'photos'}",
+        "--config.data.train_split=",
+        "--config.data.eval_split=",
+        "--config.data.batch_size=8",
+        "--config.data.workers=1",
+        "--config.eval.batch_size=100",
+        "--config.steps=3",
+        "--config.log.every_steps=1",
+        f"--workdir={workdir}",
+    )
+    assert result.returncode == 0, result.stderr
+    lines = metrics(workdir)
+    assert [line["step"] for line in lines] == [1, 2, 3, 3]
+    assert all(np.isfinite(line["train/loss"]) for line in lines[:3])
+    assert lines[3]["eval/examples"] == 500
+    summary = json.loads((workdir / "summary.json").read_text())
+    assert "224" in summary["protocol"]["crop"]

@@ -36,10 +36,9 @@ def test_the_head_covers_the_training_image(size: int, window: int) -> None:
 
 
 def test_what_the_run_decides() -> None:
-    model = build_model({}, image_size=32, compute_dtype="bfloat16", norm_axis_name="batch")
+    model = build_model({}, image_size=32, compute_dtype="bfloat16")
     assert np.dtype(model.dtype) == jnp.bfloat16
     assert np.dtype(model.param_dtype) == np.float32
-    assert model.norm_axis_name == "batch"
 
 
 @pytest.mark.parametrize(

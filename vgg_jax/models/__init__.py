@@ -23,7 +23,6 @@ def build_model(
     *,
     image_size: int,
     compute_dtype: str = "float32",
-    norm_axis_name: str | None = None,
 ) -> VGG:
     """Builds the network of a config, checking every name in it at once.
 
@@ -31,7 +30,6 @@ def build_model(
       model_config: the fields of `VGG` named in `MODEL_KEYS`; what is absent has VGG's default.
       image_size: side in pixels of the training images; the head covers their whole last map.
       compute_dtype: "float32" or "bfloat16"; parameters are float32 in both.
-      norm_axis_name: the pmap axis that the batch is spread over, or None.
 
     Raises:
       UserError: an unknown key or name, a number out of range, or an image size that the stages
@@ -57,6 +55,5 @@ def build_model(
     return VGG(
         **fields,
         head_window=image_size // stride,
-        norm_axis_name=norm_axis_name,
         dtype=COMPUTE_DTYPES[compute_dtype],
     )

@@ -87,12 +87,13 @@ def scale_report(model: VGG, seed: int, state: TrainState, batch: Batch) -> str:
     @jax.jit
     def measure(state: TrainState, batch: Batch) -> tuple[Arrays, Arrays]:
         return layer_scales(
-            lambda zeros: _loss(model, seed, state, state.params, batch, zeros), model.layer_names
+            lambda zeros: _loss(model, seed, state, state.params, batch, zeros),
+            list(model.preactivations.values()),
         )
 
     values, gradients = jax.device_get(measure(state, batch))
     lines = [f"  {'layer':10s} {'RMS':>10s} {'RMS of dL/dz':>14s}"]
-    for name in model.layer_names:
+    for name in model.preactivations.values():
         lines.append(f"  {name:10s} {values[name]:10.3g} {gradients[name]:14.3g}")
     return "\n".join(lines)
 

@@ -20,6 +20,7 @@ PyTree = Any
 MODES = ("jit", "pmap")
 PMAP_AXIS = "batch"
 
+
 # The fully connected layers hold 123 of VGG-16's 138 million parameters and little of its
 # arithmetic: they are what is worth splitting over devices (Krizhevsky 2014, arXiv 1404.5997).
 _SPLIT_OVER_MODEL = re.compile(r"fc\d+/(kernel|bias)$")
@@ -121,7 +122,8 @@ class _Jit(Parallel):
 
     def init(self, init_fn: Callable[[], TrainState]) -> TrainState:
         shardings = self._shardings(jax.eval_shape(init_fn))
-        return jax.jit(init_fn, out_shardings=shardings)()
+        options = _init_options(self._mesh.devices.flat[0])
+        return jax.jit(init_fn, out_shardings=shardings, compiler_options=options)()
 
     def compile_steps(self, train: TrainStep, evaluate: EvalStep) -> tuple[TrainStep, EvalStep]:
         def constrained(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
@@ -163,7 +165,8 @@ class _Pmap(Parallel):
         self._local = [d for d in devices if d.process_index == jax.process_index()]
 
     def init(self, init_fn: Callable[[], TrainState]) -> TrainState:
-        return self.place(jax.jit(init_fn)())
+        options = _init_options(self._local[0])
+        return self.place(jax.jit(init_fn, compiler_options=options)())
 
     def compile_steps(self, train: TrainStep, evaluate: EvalStep) -> tuple[TrainStep, EvalStep]:
         train_step = jax.pmap(train, PMAP_AXIS, donate_argnums=0, devices=self._all)
@@ -198,3 +201,8 @@ class _Pmap(Parallel):
     def place(self, state: TrainState) -> TrainState:
         copies = jax.pmap(lambda _, tree: tree, in_axes=(0, None), devices=self._local)
         return copies(np.arange(len(self._local)), state)
+
+
+def _init_options(device: jax.Device) -> dict[str, int] | None:
+    """Drawing the parameters happens once: a CPU compiles it in a third of the time this way."""
+    return {"xla_backend_optimization_level": 1} if device.platform == "cpu" else None

@@ -1,0 +1,191 @@
+"""Every formulation of the convolution against the library's, to the second order."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import export, lax
+from jax.sharding import NamedSharding, PartitionSpec
+
+from vgg_jax.ops import conv
+
+# Reaches every formulation: (N, H, W, C_in, C_out, K).
+SHAPES = {
+    "odd map": (2, 7, 9, 3, 5, 3),
+    "many rows": (2, 6, 5, 16, 4, 3),
+    "5x5 kernel": (2, 8, 6, 16, 3, 5),
+    "side by side": (3, 6, 5, 33, 34, 3),
+    "1x1 kernel": (2, 5, 6, 4, 3, 1),
+    "4x4 map": (2, 4, 4, 17, 3, 3),
+    "2x2 map": (3, 2, 2, 4, 6, 3),
+    "2x1 map, 5x5 kernel": (2, 2, 1, 4, 6, 5),
+    "1x1 map": (2, 1, 1, 4, 3, 3),
+    "one image": (1, 6, 6, 40, 40, 3),
+}
+
+
+def library(images: jax.Array, kernel: jax.Array) -> jax.Array:
+    return lax.conv_general_dilated(
+        images, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+
+
+def operands(shape: tuple[int, ...], dtype: str) -> tuple[jax.Array, jax.Array]:
+    n, height, width, inputs, outputs, size = shape
+    rng = np.random.default_rng(0)
+    images = rng.standard_normal((n, height, width, inputs))
+    kernel = rng.standard_normal((size, size, inputs, outputs)) / np.sqrt(size * size * inputs)
+    return jnp.asarray(images, dtype), jnp.asarray(kernel, dtype)
+
+
+def loss(convolve: Callable) -> Callable:
+    """A scalar function that is nonlinear before and after the convolution."""
+    return lambda images, kernel: jnp.sum(jnp.sin(convolve(jnp.sin(images), kernel)))
+
+
+def gradients(convolve: Callable) -> Callable:
+    return jax.grad(loss(convolve), (0, 1))
+
+
+def forward_over_reverse(convolve: Callable) -> Callable:
+    def directional(images: jax.Array, kernel: jax.Array) -> tuple:
+        return jax.jvp(gradients(convolve), (images, kernel), (jnp.cos(images), jnp.cos(kernel)))
+
+    return directional
+
+
+def reverse_over_reverse(convolve: Callable) -> Callable:
+    def squared_norm(images: jax.Array, kernel: jax.Array) -> jax.Array:
+        return sum(jnp.sum(leaf**2) for leaf in gradients(convolve)(images, kernel))
+
+    return jax.grad(squared_norm, (0, 1))
+
+
+def per_example_gradients(convolve: Callable) -> Callable:
+    def each(images: jax.Array, kernel: jax.Array) -> jax.Array:
+        return jax.vmap(jax.grad(loss(convolve), 1), (0, None))(images[:, None], kernel)
+
+    return each
+
+
+def many_kernels(convolve: Callable) -> Callable:
+    def each(images: jax.Array, kernel: jax.Array) -> jax.Array:
+        return jax.vmap(convolve, (None, 0))(images, jnp.stack([kernel, 2 * kernel]))
+
+    return each
+
+
+def rematerialised(convolve: Callable) -> Callable:
+    return jax.grad(jax.checkpoint(loss(convolve)), (0, 1))
+
+
+TRANSFORMATIONS = [
+    gradients,
+    forward_over_reverse,
+    reverse_over_reverse,
+    per_example_gradients,
+    many_kernels,
+    rematerialised,
+]
+
+
+def assert_same(actual: object, desired: object, tolerance: float) -> None:
+    jax.tree.map(
+        lambda a, d: np.testing.assert_allclose(
+            np.asarray(a, np.float64), np.asarray(d, np.float64), tolerance, tolerance
+        ),
+        actual,
+        desired,
+    )
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+def test_equals_the_library_in_float64(shape: tuple[int, ...]) -> None:
+    with jax.enable_x64(True):
+        images, kernel = operands(shape, "float64")
+        for transform in (lambda convolve: convolve, gradients, forward_over_reverse):
+            actual = jax.jit(transform(conv.conv2d))(images, kernel)
+            assert_same(actual, jax.jit(transform(library))(images, kernel), 1e-10)
+
+
+@pytest.mark.parametrize("transform", TRANSFORMATIONS)
+@pytest.mark.parametrize("name", ["side by side", "2x2 map", "many rows"])
+def test_transformations_equal_the_library(name: str, transform: Callable) -> None:
+    with jax.enable_x64(True):
+        images, kernel = operands(SHAPES[name], "float64")
+        actual = jax.jit(transform(conv.conv2d))(images, kernel)
+        assert_same(actual, jax.jit(transform(library))(images, kernel), 1e-10)
+
+
+def test_derivatives_agree_without_jit() -> None:
+    images, kernel = operands(SHAPES["odd map"], "float32")
+    assert_same(gradients(conv.conv2d)(images, kernel), gradients(library)(images, kernel), 1e-5)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-5), ("bfloat16", 2e-2)])
+@pytest.mark.parametrize("channels", [64, 512])
+def test_rounding_error_at_the_networks_widths(channels: int, dtype: str, tolerance: float) -> None:
+    shape = (2, 4, 4, channels, 64, 3) if channels == 512 else (2, 8, 8, channels, 64, 3)
+    images, kernel = operands(shape, dtype)
+    exact = [leaf.astype("float32") for leaf in (images, kernel)]
+    output = jax.jit(conv.conv2d)(images, kernel)
+    assert output.dtype == images.dtype
+    assert_same(output, jax.jit(library)(*exact), tolerance)
+    actual = jax.jit(gradients(conv.conv2d))(images, kernel)
+    assert [leaf.dtype for leaf in actual] == [images.dtype] * 2
+    for leaf, desired in zip(actual, jax.jit(gradients(library))(*exact), strict=True):
+        error = jnp.linalg.norm(leaf.astype("float32") - desired) / jnp.linalg.norm(desired)
+        assert error < tolerance
+
+
+def test_a_part_of_the_images_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks of rows of one image, of one image and of several."""
+    images, kernel = operands((4, 6, 6, 16, 8, 3), "float32")
+    desired = gradients(library)(images, kernel)
+    row_bytes = 6 * 9 * 16 * 4
+    for rows in (1, 2, 6, 12):
+        monkeypatch.setattr(conv, "_PATCH_BYTES", rows * row_bytes)
+        assert_same(jax.jit(gradients(conv.conv2d))(images, kernel), desired, 1e-5)
+        jax.clear_caches()
+
+
+def test_the_batch_may_be_sharded() -> None:
+    devices = jax.devices()
+    mesh = jax.make_mesh((len(devices),), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    shape = (2 * len(devices), 6, 5, 33, 34, 3)
+    images, kernel = operands(shape, "float32")
+    sharded = jax.device_put(images, NamedSharding(mesh, PartitionSpec("data")))
+    desired = gradients(library)(images, kernel)
+    assert_same(jax.jit(gradients(conv.conv2d))(sharded, kernel), desired, 1e-5)
+    mapped = jax.pmap(gradients(conv.conv2d), in_axes=(0, None))
+    parts = mapped(images.reshape(len(devices), 2, *images.shape[1:]), kernel)
+    assert_same(parts[0].reshape(images.shape), desired[0], 1e-5)
+    assert_same(parts[1].sum(0), desired[1], 1e-5)
+
+
+@pytest.mark.parametrize("platform", ["cuda", "tpu"])
+def test_accelerators_run_the_library_operation(platform: str) -> None:
+    images, kernel = operands((4, 8, 8, 64, 64, 3), "float32")
+    program = export.export(jax.jit(gradients(conv.conv2d)), platforms=[platform])
+    text = program(images, kernel).mlir_module()
+    # Forward, gradient with respect to the images and to the kernel; nothing else is chosen.
+    assert text.count("stablehlo.convolution") == 3
+    assert not any(f"stablehlo.{name}" in text for name in ("while", "dot_general", "case"))
+
+
+def test_the_train_step_needs_no_more_memory_than_the_library() -> None:
+    """The temporary memory of two layers and their gradients."""
+    images, first = operands((16, 32, 32, 16, 64, 3), "float32")
+    _, second = operands((16, 32, 32, 64, 64, 3), "float32")
+
+    def temporaries(convolve: Callable) -> int:
+        def objective(first: jax.Array, second: jax.Array) -> jax.Array:
+            return jnp.sum(convolve(jax.nn.relu(convolve(images, first)), second) ** 2)
+
+        compiled = jax.jit(jax.grad(objective, (0, 1))).lower(first, second).compile()
+        return compiled.memory_analysis().temp_size_in_bytes
+
+    # The images side by side cost one copy of a layer's input.
+    assert temporaries(conv.conv2d) <= 1.5 * temporaries(library)

@@ -1,0 +1,84 @@
+"""Pooling against the library's windowed reduction, ties and odd sizes included."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import export, lax
+
+from vgg_jax.ops import pool
+
+WINDOW = (1, 2, 2, 1)
+SIZES = [(2, 2), (7, 6), (5, 9), (1, 4)]
+
+
+def library_max(images: jax.Array) -> jax.Array:
+    return lax.reduce_window(images, -jnp.inf, lax.max, WINDOW, WINDOW, "VALID")
+
+
+def library_mean(images: jax.Array) -> jax.Array:
+    return lax.reduce_window(images, 0.0, lax.add, WINDOW, WINDOW, "VALID") / 4
+
+
+PAIRS = [(pool.max_pool, library_max), (pool.avg_pool, library_mean)]
+
+
+def with_ties(height: int, width: int, dtype: str = "float32") -> jax.Array:
+    """Small integers: most windows hold equal maxima."""
+    values = np.random.default_rng(0).integers(-1, 2, (3, height, width, 5))
+    return jnp.asarray(values, dtype)
+
+
+def weighted(operation: Callable, images: jax.Array) -> jax.Array:
+    pooled = operation(images)
+    weights = jnp.arange(1, pooled.size + 1, dtype=pooled.dtype).reshape(pooled.shape)
+    return jnp.sum(weights * pooled**3 + pooled * weights)
+
+
+@pytest.mark.parametrize(("operation", "library"), PAIRS)
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_equals_the_library(
+    operation: Callable, library: Callable, size: tuple[int, int], dtype: str
+) -> None:
+    images = with_ties(*size, dtype)
+    pooled = operation(images)
+    assert pooled.dtype == images.dtype
+    np.testing.assert_array_equal(pooled, library(images))
+
+
+@pytest.mark.parametrize(("operation", "library"), PAIRS)
+@pytest.mark.parametrize("size", SIZES)
+def test_gradient_equals_the_librarys_at_ties(
+    operation: Callable, library: Callable, size: tuple[int, int]
+) -> None:
+    images = with_ties(*size)
+    actual = jax.jit(jax.grad(lambda x: weighted(operation, x)))(images)
+    np.testing.assert_allclose(actual, jax.grad(lambda x: weighted(library, x))(images), rtol=1e-6)
+
+
+@pytest.mark.parametrize(("operation", "library"), PAIRS)
+def test_second_order_and_vmap(operation: Callable, library: Callable) -> None:
+    images = with_ties(4, 5)
+
+    def curvature(chosen: Callable) -> jax.Array:
+        gradient = jax.grad(lambda x: weighted(chosen, x))
+        return jax.vmap(lambda x: jax.jvp(gradient, (x[None],), (jnp.cos(x)[None],))[1])(images)
+
+    np.testing.assert_allclose(curvature(operation), curvature(library), rtol=1e-5)
+
+
+@pytest.mark.parametrize("position", range(4))
+def test_not_a_number_is_not_lost(position: int) -> None:
+    images = jnp.zeros(4).at[position].set(jnp.nan).reshape(1, 2, 2, 1)
+    assert jnp.isnan(pool.max_pool(images)).all()
+
+
+@pytest.mark.parametrize("platform", ["cuda", "tpu"])
+def test_accelerators_run_the_library_operation(platform: str) -> None:
+    gradient = jax.jit(jax.grad(lambda x: jnp.sum(pool.max_pool(x))))
+    text = export.export(gradient, platforms=[platform])(with_ties(4, 4)).mlir_module()
+    assert text.count("stablehlo.select_and_scatter") == 1
+    assert "stablehlo.case" not in text
