@@ -8,9 +8,10 @@ import pytest
 
 # Before JAX starts. Small programs spend their time in the compiler: let it optimise less, and keep
 # what it made for the processes that tests start. Several devices, so that sharding is real.
-CACHE = tempfile.TemporaryDirectory(prefix="vgg_jax_tests_")
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # set already in the workers of pytest-xdist
+    CACHE = tempfile.TemporaryDirectory(prefix="vgg_jax_tests_")
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = CACHE.name
 os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=1"
-os.environ["JAX_COMPILATION_CACHE_DIR"] = CACHE.name
 os.environ["JAX_NUM_CPU_DEVICES"] = "4"
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
 
