@@ -43,18 +43,19 @@ def conv2d(images: jax.Array, kernel: jax.Array) -> jax.Array:
 def _conv2d_jvp(primals: tuple, tangents: tuple) -> tuple[jax.Array, jax.Array]:
     images, kernel = primals
     images_dot, kernel_dot = tangents
-    # Rematerialised: the backward pass keeps the images and the kernel, nothing made from them.
     terms = []
     if not isinstance(images_dot, SymbolicZero):
-        terms.append(jax.checkpoint(partial(_per_backend, _along_images))(images_dot, kernel))
+        terms.append(_per_backend(_along_images, images_dot, kernel))
     if not isinstance(kernel_dot, SymbolicZero):
-        terms.append(jax.checkpoint(partial(_per_backend, _along_kernel))(images, kernel_dot))
+        terms.append(_per_backend(_along_kernel, images, kernel_dot))
     return conv2d(images, kernel), sum(terms[1:], terms[0])
 
 
 def _per_backend(
     choose: Callable[[_Shape, _Shape], _Formulation], images: jax.Array, kernel: jax.Array
 ) -> jax.Array:
+    # Rematerialised: the backward pass keeps the images and the kernel, nothing made from them.
+    @jax.checkpoint
     def on_cpu(images: jax.Array, kernel: jax.Array) -> jax.Array:
         dtype = jnp.promote_types(images.dtype, jnp.float32)
         convolve = choose(images.shape, kernel.shape)
