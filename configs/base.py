@@ -193,12 +193,12 @@ def _digits(config: ConfigDict) -> None:
     config.model.num_classes = 10
     config.model.dropout = 0.0
     config.model.kernel_init = "he_fan_in"
-    config.epochs = 7.0
+    config.epochs = 6.0
     config.optimizer.name = "adamw"
     config.optimizer.learning_rate = 3e-4
     config.optimizer.schedule = "cosine"
     config.optimizer.warmup_epochs = 0.5
-    config.eval.every_steps = 45
+    config.eval.every_steps = 90
     config.checkpoint.every_steps = 90
     config.log.every_steps = 5
     config.log.stuck_after_steps = 60
