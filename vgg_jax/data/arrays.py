@@ -77,8 +77,8 @@ def open_digits(split: str) -> ArraySource:
     """Opens scikit-learn's 1797 handwritten digits, 8x8 grey, as RGB of 0..255.
 
     Split "test" is every fifth example of every class, 359 images, "train" the other 1438: as in a
-    random split, each writer is in both. (The last fifth in file order, writers who are not among
-    the others, is harder: a nearest neighbour gets 96.7% of it, and 98.6% of this one.)
+    random split, each writer is in both. (The last fifth in file order, of writers who are not
+    among the others, is harder.)
     """
     from sklearn.datasets import load_digits  # slow to import, and needed here only
 
