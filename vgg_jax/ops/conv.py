@@ -16,11 +16,11 @@ import jax.numpy as jnp
 from jax import lax
 from jax.custom_derivatives import SymbolicZero
 
-_Shape = tuple[int, ...]
-_Formulation = Callable[[jax.Array, jax.Array], jax.Array]
+Shape = tuple[int, ...]
+Formulation = Callable[[jax.Array, jax.Array], jax.Array]
 
-_PATCH_BYTES = 4 * 2**20  # a block of patches that the second- and third-level caches hold
-_WIDE_MAP = 256  # columns from which the library reaches full speed with 64 channels
+_PART_BYTES = 2 * 2**20  # what the second- and third-level caches hold
+_WIDE_MAP = 256  # columns at which the library is at full speed with 64 channels
 
 
 @jax.custom_jvp
@@ -36,7 +36,7 @@ def conv2d(images: jax.Array, kernel: jax.Array) -> jax.Array:
     Returns:
         Array (N, H, W, C_out) in the dtype of `images`.
     """
-    return _per_backend(_along_images, images, kernel)
+    return _per_backend(along_images, images, kernel)
 
 
 @partial(conv2d.defjvp, symbolic_zeros=True)
@@ -45,14 +45,14 @@ def _conv2d_jvp(primals: tuple, tangents: tuple) -> tuple[jax.Array, jax.Array]:
     images_dot, kernel_dot = tangents
     terms = []
     if not isinstance(images_dot, SymbolicZero):
-        terms.append(_per_backend(_along_images, images_dot, kernel))
+        terms.append(_per_backend(along_images, images_dot, kernel))
     if not isinstance(kernel_dot, SymbolicZero):
-        terms.append(_per_backend(_along_kernel, images, kernel_dot))
+        terms.append(_per_backend(along_kernel, images, kernel_dot))
     return conv2d(images, kernel), sum(terms[1:], terms[0])
 
 
 def _per_backend(
-    choose: Callable[[_Shape, _Shape], _Formulation], images: jax.Array, kernel: jax.Array
+    choose: Callable[[Shape, Shape], Formulation], images: jax.Array, kernel: jax.Array
 ) -> jax.Array:
     # Rematerialised: the backward pass keeps the images and the kernel, nothing made from them.
     @jax.checkpoint
@@ -61,56 +61,59 @@ def _per_backend(
         convolve = choose(images.shape, kernel.shape)
         return convolve(images.astype(dtype), kernel.astype(dtype)).astype(images.dtype)
 
-    return lax.platform_dependent(images, kernel, cpu=on_cpu, default=_library)
+    return lax.platform_dependent(images, kernel, cpu=on_cpu, default=library)
 
 
-# The choice on a CPU. GFLOP/s of (forward, gradient) in float32 on two AVX-512 cores where a matrix
-# product reaches 200; `experiments/conv_formulations` measures every formulation at every layer.
+# The choice on a CPU, and in comments why: GFLOP/s (those of the whole kernel at every position) of
+# the choice against the library's, in float32 on two AVX-512 cores where a matrix product reaches
+# 200. `python -m experiments.conv_formulations.run` measures every formulation at every layer.
 
 
-def _along_images(images: _Shape, kernel: _Shape) -> _Formulation:
+def along_images(images: Shape, kernel: Shape) -> Formulation:
+    """Chooses for the forward pass and for the gradient with respect to the images."""
     n, height, width, _ = images
     size, _, *channels = kernel
-    # 512 channels: 365 for 2 at 2x2 maps, 260 for 160 at 4x4, 212 for 175 at 14x14.
-    if size == 1 or max(height, width) <= 4 or (max(height, width) <= 14 and min(channels) >= 512):
-        return _taps
-    # 64 channels: 118 for 67 at 32x32 maps, 172 for 103 at 16x16.
-    if n > 1 and width < _WIDE_MAP // 2 and 32 < min(channels) <= 64:
-        return _side_by_side
-    return _library
+    # 512 channels: 354 for 2 at 2x2 maps, 276 for 185 at 4x4, where most taps reach the padding.
+    if size == 1 or max(height, width) <= 4:
+        return taps
+    # 64 channels: 127 for 70 at 32x32 maps, 177 for 106 at 16x16.
+    if n > 1 and width <= 64 and 32 < min(channels) <= 64:
+        return side_by_side
+    return library
 
 
-def _along_kernel(images: _Shape, kernel: _Shape) -> _Formulation:
+def along_kernel(images: Shape, kernel: Shape) -> Formulation:
+    """Chooses for the gradient with respect to the kernel."""
     _, height, width, channels = images
-    # 512 channels: 263 for 159 at 2x2 maps.
+    # 512 channels: 270 for 159 at 2x2 maps.
     if kernel[0] == 1 or max(height, width) <= 2:
-        return _taps
-    # Three channels: 33 for 18 at 32x32 maps, 21 for 12 at 224x224; patches of 27 are too short.
+        return taps
+    # 3 channels: 21 for 14 at 32x32 maps, 21 for 10 at 224x224.
     if channels < 16:
-        return _library
-    # 84 for 29 with 64 channels at 224x224 maps, 136 for 23 with 128 at 112x112.
-    return _patches
+        return library
+    # 98 for 31 with 64 channels at 224x224 maps, 139 for 25 with 128 at 112x112.
+    return patches
 
 
-def _library(images: jax.Array, kernel: jax.Array) -> jax.Array:
+def library(images: jax.Array, kernel: jax.Array) -> jax.Array:
     return lax.conv_general_dilated(
         images, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
     )
 
 
-def _side_by_side(images: jax.Array, kernel: jax.Array) -> jax.Array:
+def side_by_side(images: jax.Array, kernel: jax.Array) -> jax.Array:
     """The library's, on several images in a row with zero columns between: it likes wide maps."""
     n, height, width, _ = images.shape
     gap = kernel.shape[0] // 2
     count = _largest_divisor(n, -(-_WIDE_MAP // width))
     spaced = jnp.pad(images, ((0, 0), (0, 0), (0, gap), (0, 0)))
     strips = spaced.reshape(n // count, count, height, width + gap, -1).swapaxes(1, 2)
-    outputs = _library(strips.reshape(n // count, height, count * (width + gap), -1), kernel)
+    outputs = library(strips.reshape(n // count, height, count * (width + gap), -1), kernel)
     outputs = outputs.reshape(n // count, height, count, width + gap, -1)[:, :, :, :width]
     return outputs.swapaxes(1, 2).reshape(n, height, width, -1)
 
 
-def _taps(images: jax.Array, kernel: jax.Array) -> jax.Array:
+def taps(images: jax.Array, kernel: jax.Array) -> jax.Array:
     """A matrix product for each tap of the kernel, with the positions alone that it joins."""
     _, height, width, _ = images.shape
     size = kernel.shape[0]
@@ -137,32 +140,36 @@ def _overlap(extent: int, offset: int) -> tuple[tuple[int, int], tuple[int, int]
     return (outputs[0] + offset, outputs[1] + offset), outputs
 
 
-def _patches(images: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Matrix products with the patches under the kernel, for a part of the images at a time.
+def patches(images: jax.Array, kernel: jax.Array) -> jax.Array:
+    """A matrix product for each row of the kernel, for a part of the images at a time.
 
-    The patches are K * K times the images, so a part is as many rows as stay in the cache.
+    The left factor holds, for every position, the K columns around it: K times the images, so a
+    part is as many rows as stay in the cache. (Patches of K * K, in one product, take longer to
+    write than the longer product saves.)
     """
     n, height, width, channels = images.shape
     size, _, _, features = kernel.shape
-    row_bytes = width * size * size * channels * images.dtype.itemsize
-    rows = _largest_divisor(height, _PATCH_BYTES // row_bytes)
-    count = _largest_divisor(n, _PATCH_BYTES // (row_bytes * height)) if rows == height else 1
+    row_bytes = width * size * channels * images.dtype.itemsize
+    rows = _largest_divisor(height, _PART_BYTES // row_bytes)
+    count = _largest_divisor(n, _PART_BYTES // (row_bytes * height)) if rows == height else 1
     margin = size // 2
     padded = jnp.pad(images, ((0, 0), (margin, margin), (margin, margin), (0, 0)))
     # Output channels first: so the transpose of a product is a product without a transposition.
     matrix = kernel.reshape(-1, features).T
+    kernel_rows = lax.split(matrix, (size * channels,) * size, axis=1)
 
-    # Rematerialised: the transpose would keep the patches of every part.
+    # Rematerialised: the transpose would keep the columns of every part.
     @partial(jax.checkpoint, prevent_cse=False)
     def convolve(start: tuple[jax.Array, jax.Array]) -> jax.Array:
         block = (count, rows + 2 * margin, width + 2 * margin, channels)
         part = lax.dynamic_slice(padded, (*start, 0, 0), block)
-        shifts = [
-            part[:, row : row + rows, column : column + width]
-            for row in range(size)
-            for column in range(size)
+        shifts = [part[:, :, column : column + width] for column in range(size)]
+        columns = jnp.concatenate(shifts, axis=-1)
+        products = [
+            lax.dot_general(columns[:, row : row + rows], factor, (((3,), (1,)), ((), ())))
+            for row, factor in enumerate(kernel_rows)
         ]
-        return lax.dot_general(jnp.concatenate(shifts, axis=-1), matrix, (((3,), (1,)), ((), ())))
+        return sum(products[1:], products[0])
 
     starts = jnp.meshgrid(jnp.arange(0, n, count), jnp.arange(0, height, rows), indexing="ij")
     parts = lax.map(convolve, tuple(axis.ravel() for axis in starts))
