@@ -51,7 +51,7 @@ def main(argv: list[str]) -> int:
     head += [formulation.__name__ for formulation in FORMULATIONS]
     lines = [f"| {' | '.join(head)} |", "|" + " --- |" * len(head), *map(table_line, rows)]
     (arguments.out / "table.md").write_text("\n".join(lines) + "\n")
-    machine = {"jax": jax.__version__, "cores": os.cpu_count(), "processor": platform.processor()}
+    machine = {"jax": jax.__version__, "cores": os.cpu_count(), "machine": platform.machine()}
     (arguments.out / "machine.json").write_text(json.dumps(machine, indent=2) + "\n")
     return 0
 
