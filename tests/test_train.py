@@ -123,7 +123,7 @@ def test_another_config_in_the_same_workdir_lists_the_differences(command, tmp_p
     )
     status, stderr = command(*tiny, workdir, "--config.seed=4", "--config.model.dropout=0.1")
     assert status == 2
-    assert "model.dropout: 0.5 there, 0.1 now; seed: 0 there, 4 now" in stderr
+    assert "model.dropout: 0.0 there, 0.1 now; seed: 0 there, 4 now" in stderr
     assert (tmp_path / "run" / "summary.json").exists()
 
 
