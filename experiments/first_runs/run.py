@@ -30,7 +30,10 @@ RUNS = {
     "cifar10": [
         "--config=configs/vgg11.py:cifar10,bn",
         "--config.model.width=0.25",
-        "--config.epochs=6.0",
+        "--config.model.dropout=0.0",
+        "--config.epochs=4.0",
+        "--config.optimizer.learning_rate=0.02",
+        "--config.optimizer.warmup_epochs=0.5",
         "--config.optimizer.schedule=cosine",
     ],
     "photos": [
