@@ -1,0 +1,79 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from tests.weights import files
+from vgg_jax.convert import main
+from vgg_jax.errors import UserError
+from vgg_jax.weights.store import load_weights
+
+ROOT = Path(__file__).parent.parent
+NARROW = [
+    f"--config={ROOT}/configs/vgg16.py",
+    "--config.model.width=0.03125",
+    f"--config.model.head_features={files.HIDDEN}",
+    f"--config.model.num_classes={files.CLASSES}",
+    f"--config.data.image_size={files.SIDE}",
+]
+
+
+def test_in_and_out_again(tmp_path, capsys):
+    state = files.torch_state("D", "none", "torchvision")
+    theirs, ours, back = (tmp_path / f"{n}.safetensors" for n in ("theirs", "ours", "back"))
+    safetensors.numpy.save_file(state, theirs)
+    assert main(["--from=torchvision", *NARROW, str(theirs), str(ours)]) == 0
+    assert "32 tensors, 7 classes; images RGB, resized to 73, cropped to 64" in (
+        capsys.readouterr().out
+    )
+    assert main(["--to=torchvision", str(ours), str(back)]) == 0
+    assert "RGB in 0..1, minus (0.485, 0.456, 0.406)" in capsys.readouterr().out
+    for name, tensor in safetensors.numpy.load_file(back).items():
+        np.testing.assert_array_equal(tensor, state[name])
+    assert main(["--to=stablehlo", str(ours), str(tmp_path / "net.stablehlo")]) == 0
+    assert (tmp_path / "net.stablehlo").stat().st_size > 1000
+
+
+def test_whole_command_line(tmp_path):
+    files.write_keras(tmp_path / "net.h5", files.channels_last_arrays("D"), "legacy")
+    command = [sys.executable, "-m", "vgg_jax.convert", "--from=keras", *NARROW, "net.h5"]
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*command, *arguments],
+            cwd=tmp_path,
+            env={"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    assert run("net.safetensors").returncode == 0
+    assert load_weights(tmp_path / "net.safetensors").preprocessing.channel_order == "BGR"
+    (tmp_path / "net.h5").write_bytes((tmp_path / "net.h5").read_bytes()[:3000])
+    failed = run("again.safetensors")
+    assert failed.returncode == 2
+    assert failed.stderr.startswith("error: cannot read net.h5 as Keras HDF5")
+    assert "Traceback" not in failed.stderr
+    assert not (tmp_path / "again.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--from=keras"], "give --variant=D"),
+        (["--from=kears", "--variant=D"], "Did you mean 'keras'"),
+        (["--to=tochvision"], "Did you mean 'torchvision'"),
+        (["--from=keras", "--variant=D", "--config.model.width=2"], "give --config=FILE"),
+        (["--from=keras", "--variant=F"], "unknown variant 'F'"),
+        (["--to=torchvision"], "no weights file a"),
+    ],
+)
+def test_mistakes(arguments, message):
+    with pytest.raises(UserError, match=message):
+        main([*arguments, "a", "b.safetensors"])
+    with pytest.raises(UserError, match=r"end in \.safetensors"):
+        main(["--from=keras", "--variant=D", "a", "b.h5"])

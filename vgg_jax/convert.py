@@ -1,0 +1,101 @@
+"""Converts published weights to ours, and ours to what other programs read.
+
+    python -m vgg_jax.convert --from=torchvision --variant=D vgg16.pth vgg16.safetensors
+    python -m vgg_jax.convert --from=timm --variant=A --norm=batch timm.safetensors A.safetensors
+    python -m vgg_jax.convert --from=keras --variant=E vgg19.h5 vgg19.safetensors
+    python -m vgg_jax.convert --from=caffe --variant=D VGG_16.caffemodel vgg16.safetensors
+    python -m vgg_jax.convert --to=torchvision vgg16.safetensors vgg16.pth
+    python -m vgg_jax.convert --to=stablehlo vgg16.safetensors vgg16.stablehlo
+
+Layouts: torchvision and timm (.safetensors; .pth with the extra `torch`), keras (.h5), caffe
+(.caffemodel and its .npz conversions). Local files only, and no code in them is run.
+"""
+
+import argparse
+
+from vgg_jax.cli import load_config, run_command
+from vgg_jax.errors import UserError, unknown_name
+
+SOURCES = ("caffe", "keras", "timm", "torchvision")
+TARGETS = ("stablehlo", "torchvision")
+IMAGE_SIZE = 224  # of every published network
+
+
+def main(argv: list[str]) -> int:
+    """Runs the command line; returns its exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m vgg_jax.convert",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    direction = parser.add_mutually_exclusive_group(required=True)
+    direction.add_argument("--from", dest="layout", help=f"layout of SRC: {', '.join(SOURCES)}")
+    direction.add_argument("--to", dest="target", help=f"layout of DST: {', '.join(TARGETS)}")
+    network = parser.add_mutually_exclusive_group()
+    network.add_argument("--variant", help="with --from: A, B, D or E (vgg11, 13, 16, 19)")
+    network.add_argument("--config", help="with --from: a config file, for another network")
+    parser.add_argument("--norm", default="none", help="with --variant: batch for a BN network")
+    parser.add_argument("source", metavar="SRC")
+    parser.add_argument("destination", metavar="DST")
+    # Apart from the rest: argparse would take what follows them for more of them.
+    overrides = [argument for argument in argv if argument.startswith("--config.")]
+    args = parser.parse_args([argument for argument in argv if argument not in overrides])
+    if args.layout is not None and args.layout not in SOURCES:
+        raise unknown_name("layout after --from", args.layout, SOURCES)
+    if args.target is not None and args.target not in TARGETS:
+        raise unknown_name("layout after --to", args.target, TARGETS)
+    if overrides and args.config is None:
+        raise UserError(f"{overrides[0]} changes a config: give --config=FILE, not --variant")
+
+    if args.target is not None:
+        _export(args.target, args.source, args.destination)
+    else:
+        _import(args, overrides)
+    return 0
+
+
+def _import(args: argparse.Namespace, overrides: list[str]) -> None:
+    # Imported late: --help and a mistyped name answer at once.
+    from vgg_jax.models import build_model
+    from vgg_jax.weights.importing import import_weights
+    from vgg_jax.weights.store import network_tensors, save_weights
+
+    if args.config is not None:
+        config = load_config(args.config, overrides)
+        model = build_model(config.model, image_size=config.data.image_size)
+    elif args.variant is not None:
+        fields = {"variant": args.variant, "norm": args.norm}
+        model = build_model(fields, image_size=IMAGE_SIZE)
+    else:
+        raise UserError("--from needs the network: give --variant=D (or A, B, E), or --config=FILE")
+    if not args.destination.endswith(".safetensors"):
+        raise UserError(f"DST is {args.destination}; our weights end in .safetensors")
+    weights = import_weights(args.source, args.layout, model)
+    save_weights(args.destination, weights)
+    preprocessing = weights.preprocessing
+    print(
+        f"wrote {args.destination}: {len(network_tensors(model))} tensors, "
+        f"{model.num_classes} classes; images {preprocessing.channel_order}, resized to "
+        f"{preprocessing.resize}, cropped to {preprocessing.crop}"
+    )
+
+
+def _export(target: str, source: str, destination: str) -> None:
+    from vgg_jax.weights.exporting import export_stablehlo, export_torchvision
+    from vgg_jax.weights.store import load_weights
+
+    weights = load_weights(source)
+    if target == "torchvision":
+        export_torchvision(destination, weights)
+    else:
+        export_stablehlo(destination, weights)
+    p = weights.preprocessing
+    print(
+        f"wrote {destination}. Its images: {p.channel_order} in 0..{255 * p.scale:g}, minus "
+        f"{p.mean}, over {p.std}"
+    )
+
+
+if __name__ == "__main__":
+    run_command(main)
