@@ -98,6 +98,9 @@ def base() -> ConfigDict:
     config.parallel = ConfigDict()
     config.parallel.mode = "jit"  # or pmap
     config.parallel.model = 1  # devices over which the fully connected layers are split
+    # Above 1 the training set, which must fit, lives on the devices, and so many steps are one
+    # program: for small images on an accelerator. The results are those of 1.
+    config.parallel.steps_per_dispatch = 1
     return config
 
 

@@ -75,22 +75,24 @@ def center_cropped(source: Source, data: Any) -> Examples:
     if not isinstance(source, ArraySource) or data.augment == "scale_crop":
         return decoded
     if source.images.shape[1:3] == (size, size):
-        return _InMemory(source.images, source.labels)
+        return InMemory(source.images, source.labels)
     if len(source) * size * size * 3 > IN_MEMORY_BYTES:
         return decoded
     everything = np.arange(len(source))
-    return _InMemory(*decoded.take(everything, everything))
+    return InMemory(*decoded.take(everything, everything))
 
 
-class _InMemory:
+class InMemory:
+    """Examples at the size that is fed: uint8 (N, size, size, 3) and int32 (N,)."""
+
     workers = 0
 
     def __init__(self, images: np.ndarray, labels: np.ndarray) -> None:
-        self._images = images
-        self._labels = labels
+        self.images = images
+        self.labels = labels
 
     def take(self, indices: np.ndarray, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return self._images[indices], self._labels[indices]
+        return self.images[indices], self.labels[indices]
 
 
 class _Decoded:

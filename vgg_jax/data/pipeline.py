@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from vgg_jax.data.examples import center_cropped, eval_resize, scale_cropped
+from vgg_jax.data.examples import InMemory, center_cropped, eval_resize, scale_cropped
 from vgg_jax.data.prefetch import Batch, prefetched
 from vgg_jax.data.random_numbers import PERMUTATION, generator
 from vgg_jax.data.sources import Source
@@ -92,6 +92,19 @@ class TrainPipeline:
         """
         images, labels = self._examples.take(self.indices(step), self.positions(step))
         return {"image": images, "label": labels, "mask": np.ones(len(labels), bool)}
+
+    def in_memory(self) -> Batch:
+        """Returns all N examples, {"image": uint8 (N, size, size, 3), "label": int32 (N,)}.
+
+        Raises:
+          UserError: they are decoded as they are needed.
+        """
+        if not isinstance(self._examples, InMemory):
+            raise UserError(
+                "parallel.steps_per_dispatch above 1 needs a training set in memory whose images "
+                "are not rescaled at random (data.augment=none or pad_crop): set it to 1"
+            )
+        return {"image": self._examples.images, "label": self._examples.labels}
 
     def iterate(self, start_step: int, stop_step: int) -> Generator[Batch, None, None]:
         """Yields the batches of steps [start_step, stop_step), made ahead of time."""

@@ -1,8 +1,10 @@
 """Training, top to bottom: set up, go on where an earlier run stopped, loop, sum up."""
 
+import contextlib
 import dataclasses
 import math
 import time
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from vgg_jax.evaluation.scoring import accuracies
 from vgg_jax.training import diagnosis
 from vgg_jax.training.checkpoints import Checkpoints
 from vgg_jax.training.optimizers import Plateau, set_rate_factor
+from vgg_jax.training.resident import dispatch_ranges
 from vgg_jax.training.setup import Run, build, first_state
 from vgg_jax.training.signals import StopRequest
 from vgg_jax.training.state import TrainState
@@ -93,14 +96,14 @@ class _Loop:
         self._progress = Progress(start, run.total_steps, enabled=self._is_main)
         self._announce(start)
 
-        batches = run.train_data.iterate(start, run.total_steps)
+        advance, feeds = run.dispatch or run.train_step, self._feeds(start)
         pending: tuple[int, Metrics] | None = None
         try:
             with StopRequest() as stop, self._progress:
                 self._clock = time.perf_counter()
-                for step, batch in enumerate(batches, start + 1):
-                    state, metrics = run.train_step(state, run.parallel.put(batch))
-                    # The step before is read while this one runs: the device never waits.
+                for step, feed in feeds:
+                    state, metrics = advance(state, feed)
+                    # The dispatch before is read while this one runs: the device never waits.
                     if pending:
                         self._record(state, *pending)
                     pending = (step, metrics)
@@ -117,7 +120,7 @@ class _Loop:
                 if start == run.total_steps:  # nothing left to do but to say how good it is
                     self._evaluate(state, start)
         finally:
-            batches.close()
+            feeds.close()
             self._checkpoints.wait()
             self._writer.close()
         reason = stop.received.name if stop.received is not None else "finished"
@@ -148,21 +151,40 @@ class _Loop:
         if start:
             self._progress.say(f"going on after step {start}")
 
-    # --- Each step -------------------------------------------------------------------------------
+    # --- Each dispatch ---------------------------------------------------------------------------
 
-    def _record(self, state: TrainState, step: int, metrics: Metrics) -> None:
-        """Takes in the metrics of a finished step; `state` may be one step ahead."""
-        values = {name: float(value) for name, value in jax.device_get(metrics).items()}
-        if not all(math.isfinite(v) for v in (values["loss"], values["gradient_norm"])):
-            raise NonFiniteError(self._explain_nonfinite(state, step, values))
+    def _feeds(self, start: int) -> Generator[tuple[int, Any], None, None]:
+        """Yields the number of the last step of each dispatch, and what to feed it."""
+        run, config = self._run, self._config
+        if run.dispatch is None:
+            with contextlib.closing(run.train_data.iterate(start, run.total_steps)) as batches:
+                for step, batch in enumerate(batches, start + 1):
+                    yield step, run.parallel.put(batch)
+            return
+        pauses = (config.eval.every_steps, config.checkpoint.every_steps)
+        size = config.parallel.steps_per_dispatch
+        for steps in dispatch_ranges(start, run.total_steps, size, pauses):
+            yield steps.stop, np.stack([run.train_data.indices(s) for s in steps]).astype(np.int32)
+
+    def _record(self, state: TrainState, last: int, metrics: Metrics) -> None:
+        """Takes in the metrics of a dispatch up to step `last`; `state` may be one ahead."""
+        columns = {name: np.atleast_1d(value) for name, value in jax.device_get(metrics).items()}
+        count = len(columns["loss"])
         now = time.perf_counter()
+        seconds = now - self._clock
+        self._clock = now
         if self._first_step_seconds is None:
             self._first_step_seconds = now - self._started
         else:
-            self._busy_seconds += now - self._clock
-            self._busy_steps += 1
-        values["seconds"] = now - self._clock
-        self._clock = now
+            self._busy_seconds += seconds
+            self._busy_steps += count
+        for i in range(count):
+            values = {name: float(column[i]) for name, column in columns.items()}
+            self._record_step(state, last - count + 1 + i, values | {"seconds": seconds / count})
+
+    def _record_step(self, state: TrainState, step: int, values: Values) -> None:
+        if not all(math.isfinite(v) for v in (values["loss"], values["gradient_norm"])):
+            raise NonFiniteError(self._explain_nonfinite(state, step, values))
         self._recent.append(values)
         self._progress.advance()
 

@@ -13,6 +13,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from vgg_jax.errors import UserError, unknown_name
+from vgg_jax.training.resident import Dispatch, scan_steps
 from vgg_jax.training.state import TrainState
 from vgg_jax.training.steps import Batch, EvalStep, Metrics, TrainStep
 
@@ -44,6 +45,18 @@ class Parallel(abc.ABC):
     @abc.abstractmethod
     def compile_steps(self, train: TrainStep, evaluate: EvalStep) -> tuple[TrainStep, EvalStep]:
         """Returns both steps compiled; the train step consumes (donates) its state."""
+
+    @abc.abstractmethod
+    def compile_dispatch(self, train: TrainStep, data: dict[str, np.ndarray]) -> Dispatch:
+        """Returns several steps at a time over a training set that is copied to every device.
+
+        Args:
+          train: pure; the compiled dispatch consumes (donates) its state.
+          data: {"image", "label"} of all N examples.
+
+        Raises:
+          UserError: this way of running cannot.
+        """
 
     @abc.abstractmethod
     def put(self, batch: dict[str, np.ndarray]) -> Batch:
@@ -107,6 +120,7 @@ class _Jit(Parallel):
         )
         self._replicated = NamedSharding(self._mesh, PartitionSpec())
         self._batch = NamedSharding(self._mesh, PartitionSpec("data"))
+        self._indices = NamedSharding(self._mesh, PartitionSpec(None, "data"))
 
     def _shardings(self, state: TrainState) -> TrainState:
         model = self._mesh.shape["model"]
@@ -126,13 +140,32 @@ class _Jit(Parallel):
         return jax.jit(init_fn, out_shardings=shardings, compiler_options=options)()
 
     def compile_steps(self, train: TrainStep, evaluate: EvalStep) -> tuple[TrainStep, EvalStep]:
+        return jax.jit(self._constrained(train), donate_argnums=0), jax.jit(evaluate)
+
+    def _constrained(self, train: TrainStep) -> TrainStep:
+        """Returns a step whose state leaves as it came.
+
+        Otherwise the compiler may choose, and the second step would be compiled anew.
+        """
+
         def constrained(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
             new, metrics = train(state, batch)
-            # The state leaves as it came: otherwise the compiler may choose, and the second step
-            # would be compiled anew.
             return jax.lax.with_sharding_constraint(new, self._shardings(new)), metrics
 
-        return jax.jit(constrained, donate_argnums=0), jax.jit(evaluate)
+        return constrained
+
+    def compile_dispatch(self, train: TrainStep, data: dict[str, np.ndarray]) -> Dispatch:
+        steps = jax.jit(scan_steps(self._constrained(train)), donate_argnums=0)
+        resident = {
+            name: jax.make_array_from_process_local_data(self._replicated, array)
+            for name, array in data.items()
+        }
+
+        def dispatch(state: TrainState, indices: np.ndarray) -> tuple[TrainState, Metrics]:
+            chosen = jax.make_array_from_process_local_data(self._indices, indices)
+            return steps(state, resident, chosen)
+
+        return dispatch
 
     def put(self, batch: dict[str, np.ndarray]) -> Batch:
         return {
@@ -180,6 +213,12 @@ class _Pmap(Parallel):
             return state, first(metrics)
 
         return run_train, lambda state, batch: first(eval_step(state, batch))
+
+    def compile_dispatch(self, train: TrainStep, data: dict[str, np.ndarray]) -> Dispatch:
+        raise UserError(
+            "parallel.mode=pmap makes one step a dispatch: "
+            "set parallel.steps_per_dispatch=1, or parallel.mode=jit"
+        )
 
     def put(self, batch: dict[str, np.ndarray]) -> Batch:
         here = len(self._local)

@@ -17,6 +17,7 @@ from vgg_jax.models import VGG, build_model
 from vgg_jax.models.initializers import lsuv
 from vgg_jax.training.optimizers import make_optimizer, make_schedule
 from vgg_jax.training.parallel import PMAP_AXIS, Parallel, make_parallel
+from vgg_jax.training.resident import Dispatch
 from vgg_jax.training.state import TrainState, init_variables, new_state
 from vgg_jax.training.steps import (
     EvalStep,
@@ -37,6 +38,7 @@ class Run:
       schedule: step -> learning rate, before the plateau rule.
       init_fn: returns the state before the first step; pure.
       train_step: compiled; (state, device batch) -> (state, metrics); consumes the state.
+      dispatch: several compiled steps, where `parallel.steps_per_dispatch` is above 1, else None.
       eval_step: compiled; (state, device batch) -> sums.
       augment: see `vgg_jax.data.augment`.
       train_data: batch by step.
@@ -49,6 +51,7 @@ class Run:
     schedule: optax.Schedule
     init_fn: Callable[[], TrainState]
     train_step: TrainStep
+    dispatch: Dispatch | None
     eval_step: EvalStep
     augment: Callable[[jax.Array, jax.Array], jax.Array]
     train_data: TrainPipeline
@@ -88,26 +91,31 @@ def build(config: ConfigDict) -> Run:
 
     axis_name = PMAP_AXIS if config.parallel.mode == "pmap" else None
     mapped_model = model.clone(norm_axis_name=axis_name)
-    train_step, eval_step = parallel.compile_steps(
-        make_train_step(
-            mapped_model,
-            optimizer,
-            augment,
-            seed=config.seed,
-            label_smoothing=config.optimizer.label_smoothing,
-            accumulate=config.optimizer.accumulate,
-            group=config.model.norm_group or 1,
-            ema=config.optimizer.ema,
-            axis_name=axis_name,
-        ),
-        make_eval_step(mapped_model, make_eval_transform(config.data), axis_name=axis_name),
+    pure_train_step = make_train_step(
+        mapped_model,
+        optimizer,
+        augment,
+        seed=config.seed,
+        label_smoothing=config.optimizer.label_smoothing,
+        accumulate=config.optimizer.accumulate,
+        group=config.model.norm_group or 1,
+        ema=config.optimizer.ema,
+        axis_name=axis_name,
     )
+    pure_eval_step = make_eval_step(
+        mapped_model, make_eval_transform(config.data), axis_name=axis_name
+    )
+    train_step, eval_step = parallel.compile_steps(pure_train_step, pure_eval_step)
+    several = config.parallel.steps_per_dispatch > 1
     return Run(
         model=model,
         parallel=parallel,
         schedule=schedule,
         init_fn=init_fn,
         train_step=train_step,
+        dispatch=parallel.compile_dispatch(pure_train_step, train_data.in_memory())
+        if several
+        else None,
         eval_step=eval_step,
         augment=augment,
         train_data=train_data,
@@ -146,6 +154,7 @@ def _check(config: ConfigDict) -> None:
         "checkpoint.every_steps": config.checkpoint.every_steps,
         "checkpoint.keep": config.checkpoint.keep,
         "log.every_steps": config.log.every_steps,
+        "parallel.steps_per_dispatch": config.parallel.steps_per_dispatch,
         "optimizer.accumulate": config.optimizer.accumulate,
         "epochs": config.epochs if config.steps is None else 1,
         "steps": 1 if config.steps is None else config.steps,
