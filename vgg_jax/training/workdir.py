@@ -3,7 +3,9 @@
 import importlib.metadata
 import json
 import platform
+import shlex
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +34,7 @@ def open_workdir(workdir: Path, config: ConfigDict) -> None:
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         if path.exists():
-            _check_same(workdir, json.loads(path.read_text()), config)
+            check_same_config(workdir, config)
         else:
             write_json(path, json.loads(config.to_json_best_effort()))
         probe = workdir / ".writable"
@@ -44,8 +46,9 @@ def open_workdir(workdir: Path, config: ConfigDict) -> None:
         ) from error
 
 
-def _check_same(workdir: Path, stored: dict[str, Any], config: ConfigDict) -> None:
-    before = flatten(ConfigDict(stored))
+def check_same_config(workdir: Path, config: ConfigDict) -> None:
+    """Raises UserError where the config stored in `workdir` differs in what is computed."""
+    before = flatten(ConfigDict(json.loads((workdir / CONFIG_FILE).read_text())))
     now = flatten(ConfigDict(json.loads(config.to_json_best_effort())))
     free: tuple[str, ...] = _FREE_PREFIXES
     if now["optimizer.schedule"] in _OPEN_ENDED_SCHEDULES:
@@ -70,7 +73,7 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def environment() -> dict[str, Any]:
-    """Returns versions, devices and git revision, for a summary."""
+    """Returns versions, devices, git revision and command line, for a summary."""
     packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
     return {
         "versions": {"python": platform.python_version(), "vgg_jax": _version("vgg_jax")}
@@ -82,6 +85,7 @@ def environment() -> dict[str, Any]:
             "processes": jax.process_count(),
         },
         "git_revision": _git_revision(),
+        "command": shlex.join(["python", *sys.orig_argv[1:]]),
     }
 
 

@@ -1,0 +1,24 @@
+"""Depth x batch norm on CIFAR-10 and CIFAR-100, three seeds: 48 runs of 300 epochs.
+
+python -m vgg_jax.sweep --config=experiments/cifar_tables/sweep.py
+
+For accelerators: the data set lives on the device and an epoch is one dispatch. The recipe is that
+of `cifar10` in configs/base.py, the one behind the published table.
+"""
+
+import itertools
+from collections.abc import Iterator
+
+DEPTHS = (11, 13, 16, 19)
+NORMS = {"plain": "", "bn": ",bn"}
+STEPS_PER_EPOCH = 391
+
+
+def get_runs() -> Iterator[tuple[str, str, dict[str, object]]]:
+    """Yields the runs, whole tables of one seed after the other."""
+    for seed, data, depth, norm in itertools.product(
+        range(3), ("cifar10", "cifar100"), DEPTHS, NORMS
+    ):
+        config = f"configs/vgg{depth}.py:{data}{NORMS[norm]}"
+        overrides = {"seed": seed, "parallel.steps_per_dispatch": STEPS_PER_EPOCH}
+        yield f"{data}-vgg{depth}-{norm}-seed{seed}", config, overrides

@@ -1,0 +1,30 @@
+"""The CIFAR-10 table at an eighth of the width and one epoch, two seeds: minutes on a CPU.
+
+python -m vgg_jax.sweep --config=experiments/cifar_tables/sweep_quick.py
+
+It shows that the machinery works and which nets start to learn soonest, not how good they get.
+Without dropout, and with a rate that is warmed up and decays within the epoch.
+"""
+
+import itertools
+from collections.abc import Iterator
+
+from experiments.cifar_tables.sweep import DEPTHS, NORMS
+
+SHORT = {
+    "model.width": 0.125,
+    "model.dropout": 0.0,
+    "epochs": 1.0,
+    "optimizer.learning_rate": 0.02,
+    "optimizer.schedule": "cosine",
+    "optimizer.warmup_epochs": 0.1,
+    "eval.every_steps": 195,
+    "eval.batch_size": 500,
+}
+
+
+def get_runs() -> Iterator[tuple[str, str, dict[str, object]]]:
+    """Yields the runs, whole tables of one seed after the other."""
+    for seed, depth, norm in itertools.product(range(2), DEPTHS, NORMS):
+        config = f"configs/vgg{depth}.py:cifar10{NORMS[norm]}"
+        yield f"cifar10-vgg{depth}-{norm}-seed{seed}", config, SHORT | {"seed": seed}

@@ -1,0 +1,216 @@
+"""Sweeps through the command line: stopped, continued on Ray, failing; and what users get wrong."""
+
+import csv
+import fcntl
+import os
+import shlex
+import signal
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from pyarrow import parquet
+
+from vgg_jax.errors import UserError
+from vgg_jax.reporting.runs import StoredRun
+from vgg_jax.sweep import main
+from vgg_jax.sweeping import launchers
+from vgg_jax.sweeping.execution import Outcome, execute, is_claimed
+from vgg_jax.sweeping.table import format_rows, sweep_table
+from vgg_jax.sweeping.trials import load_trials
+
+ROOT = Path(__file__).parent.parent
+SWEEP = """
+TINY = {
+    "model.stages": ("3-4", "3-4", "3-4", "3-8", "3-8"),
+    "model.head": "linear",
+    "data.batch_size": 16,
+    "steps": 12,
+    "eval.every_steps": 4,
+    "checkpoint.every_steps": 100,
+    "log.every_steps": 1,
+    "optimizer.warmup_epochs": 0.0,
+}
+
+
+def get_runs():
+    for seed in (3, 4):
+        yield f"good-seed{seed}", "configs/vgg11.py:digits", TINY | {"seed": seed}
+    yield "bad", "configs/vgg11.py:digits", TINY | {"optimizer.name": "none", "seed": 5}
+"""
+
+
+@pytest.fixture(autouse=True)
+def _in_project_root(monkeypatch):
+    monkeypatch.chdir(ROOT)
+
+
+@pytest.fixture
+def sweep_file(tmp_path):
+    path = tmp_path / "sweep.py"
+    path.write_text(SWEEP)
+    return path
+
+
+def start(*arguments: str) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "-m", "vgg_jax.sweep", *arguments],
+        env=os.environ | {"JAX_NUM_CPU_DEVICES": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def wait_for_lines(path: Path, process: subprocess.Popen) -> None:
+    deadline = time.monotonic() + 200
+    while not (path.exists() and path.read_text().count("\n") > 1):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_stopped_then_continued_on_ray_with_a_run_that_fails(sweep_file, tmp_path, capsys):
+    pytest.importorskip("ray", reason="needs the extra `ray`")
+    folder = tmp_path / "out"
+    arguments = [f"--config={sweep_file}", f"--workdir={folder}"]
+
+    process = start(*arguments)
+    wait_for_lines(folder / "good-seed3" / "metrics.jsonl", process)
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=200)
+    assert process.returncode == 130, err
+    assert "type the same command to go on" in out
+    stopped = StoredRun(folder / "good-seed3").summary
+    assert stopped["exit_reason"] == "SIGTERM"
+    assert not (folder / "bad" / "log.txt").exists()
+
+    process = start(*arguments, "--launcher=ray", "--retries=1")
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 1, err
+    assert "Traceback" not in err
+    assert "bad: failed, tried 2 times, exit status 2: Known: adamw, sgd" in err
+    assert (
+        f"going on after step {stopped['steps']}" in (folder / "good-seed3" / "log.txt").read_text()
+    )
+
+    good, bad = csv.DictReader((folder / "table.csv").read_text().splitlines())
+    assert (good["runs"], good["missing"], good["seeds"]) == ("2", "0", "3 4")
+    assert (bad["runs"], bad["missing"], bad["eval/top1_mean"]) == ("0", "1", "")
+    runs = [StoredRun(folder / f"good-seed{seed}") for seed in (3, 4)]
+    last = [run.summary["metrics"]["eval/top1"] for run in runs]
+    assert float(good["eval/top1_mean"]) == pytest.approx(statistics.fmean(last))
+    assert float(good["eval/top1_std"]) == pytest.approx(statistics.stdev(last))
+    best = [max(line.get("eval/top1", 0) for line in run.lines) for run in runs]
+    assert float(good["best/eval/top1_mean"]) == pytest.approx(statistics.fmean(best))
+    rows = parquet.read_table(folder / "table.parquet").to_pylist()
+    assert rows[0]["eval/top1_mean"] == pytest.approx(statistics.fmean(last))
+    assert rows[1]["eval/top1_mean"] is None
+
+    # What is left is the failed run alone.
+    assert main([*arguments, "--dry_run"]) == 0
+    (command,) = capsys.readouterr().out.splitlines()
+    assert shlex.split(command)[:3] == ["python", "-m", "vgg_jax.train"]
+    assert f"--workdir={folder / 'bad'}" in shlex.split(command)
+    assert "--config.optimizer.name=none" in shlex.split(command)
+
+
+def test_dry_run_prints_commands_that_the_shell_reads_back(sweep_file, tmp_path, capsys):
+    assert main([f"--config={sweep_file}", f"--workdir={tmp_path / 'a b'}", "--dry_run"]) == 0
+    commands = [shlex.split(line) for line in capsys.readouterr().out.splitlines()]
+    assert [command[-1] for command in commands] == [
+        f"--workdir={tmp_path / 'a b' / name}" for name in ("good-seed3", "good-seed4", "bad")
+    ]
+    assert "--config.model.stages=('3-4', '3-4', '3-4', '3-8', '3-8')" in commands[0]
+    assert not (tmp_path / "a b").exists()
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("yield 'a'", "must yield"),
+        ("yield 'a/b', 'configs/vgg11.py:digits', {}", "letters, digits"),
+        ("yield from [('a', 'configs/vgg11.py:digits', {})] * 2", "two runs called 'a'"),
+        ("yield 'a', 'configs/vgg11.py:digits', {'sead': 1}", "Did you mean 'seed'"),
+        ("yield 'a', 'configs/vgg11.py:digits', {'seed': 'x'}", "is of type int"),
+        ("return []", "yields no run"),
+    ],
+)
+def test_mistakes_in_a_sweep_file_show_before_anything_runs(tmp_path, body, message):
+    path = tmp_path / "sweep.py"
+    path.write_text(f"def get_runs():\n    {body}\n")
+    with pytest.raises(UserError, match=message):
+        main([f"--config={path}", f"--workdir={tmp_path / 'out'}"])
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--config=nowhere.py"], "no sweep file nowhere.py"),
+        (["--config=configs/vgg11.py"], "defines no get_runs"),
+        (["--config=x.py", "--retries=-1"], "--retries=-1 must be at least 0"),
+    ],
+)
+def test_mistyped_arguments(arguments, message):
+    with pytest.raises(UserError, match=message):
+        main(arguments)
+
+
+def test_a_folder_of_other_runs_is_refused(sweep_file, tmp_path):
+    (trial, *_) = load_trials(sweep_file, tmp_path)
+    trial.workdir.mkdir()
+    (trial.workdir / "config.json").write_text('{"seed": 9, "optimizer": {"schedule": "step"}}')
+    with pytest.raises(UserError, match="holds a run with another config"):
+        load_trials(sweep_file, tmp_path)
+
+
+def test_a_run_at_which_another_process_works_is_waited_for(sweep_file, tmp_path):
+    (trial, *_) = load_trials(sweep_file, tmp_path)
+    trial.workdir.mkdir()
+    stop, outcomes = threading.Event(), []
+    with (trial.workdir / ".claim").open("w") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        thread = threading.Thread(
+            target=lambda: outcomes.append(execute(trial, 1, {}, stop)), daemon=True
+        )
+        thread.start()
+        thread.join(0.6)
+        assert thread.is_alive()
+        assert is_claimed(trial)
+        stop.set()
+        thread.join(10)
+    assert outcomes == [Outcome("stopped", 0)]
+    assert not is_claimed(trial)
+
+
+@pytest.mark.parametrize(
+    ("at_once", "each", "visible", "expected"),
+    [
+        (None, 1, None, ["0", "1", "2", "3"]),
+        (None, 2, "4,5,6,7", ["4,5", "6,7"]),
+        (1, 3, None, ["0,1,2"]),
+    ],
+)
+def test_gpus_are_dealt_out(monkeypatch, at_once, each, visible, expected):
+    monkeypatch.setattr(launchers, "_devices_at_hand", lambda: ("gpu", 4))
+    if visible is None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    else:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    slots = launchers.device_slots(at_once, each)
+    assert [slot["CUDA_VISIBLE_DEVICES"] for slot in slots] == expected
+    with pytest.raises(UserError, match="do not fit on 4"):
+        launchers.device_slots(3, 2)
+
+
+def test_table_without_a_finished_run_is_empty_not_zero(sweep_file, tmp_path):
+    rows = sweep_table(load_trials(sweep_file, tmp_path))
+    assert [row["missing"] for row in rows] == [2, 1]
+    assert all(row["eval/top1_mean"] is None for row in rows)
+    header, first, _ = format_rows(rows)
+    assert first[header.index("top-1 [%]")] == "-"

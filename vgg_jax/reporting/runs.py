@@ -1,0 +1,73 @@
+"""Reads back what runs stored: the files of a run directory as one object."""
+
+import dataclasses
+import functools
+import json
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from vgg_jax.cli import flatten
+
+
+@dataclasses.dataclass(frozen=True)
+class StoredRun:
+    """A run directory, or what was kept of one; its files are read when they are asked for.
+
+    Attributes:
+      path: the folder.
+    """
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+        return self.path.resolve().name
+
+    @functools.cached_property
+    def summary(self) -> dict[str, Any]:
+        """Content of `summary.json`; empty while the run has not ended."""
+        return _json(self.path / "summary.json")
+
+    @functools.cached_property
+    def config(self) -> dict[str, Any]:
+        """Flat content of `config.json`, {dotted key: value}; empty where it was not kept."""
+        return flatten(ConfigDict(_json(self.path / "config.json")))
+
+    @functools.cached_property
+    def lines(self) -> list[dict[str, float]]:
+        """The lines of `metrics.jsonl`, without one that is being written."""
+        path = self.path / "metrics.jsonl"
+        if not path.is_file():
+            return []
+        *complete, _ = path.read_text().split("\n")
+        return [json.loads(line) for line in complete]
+
+    @functools.cached_property
+    def command(self) -> str | None:
+        """The command line that made the run, where it was kept."""
+        path = self.path / "command.txt"
+        return path.read_text().strip() if path.is_file() else self.summary.get("command")
+
+    def curve(self, metric: str) -> list[tuple[int, float]]:
+        """Returns (step, value) of every line that has the metric."""
+        return [(int(line["step"]), line[metric]) for line in self.lines if metric in line]
+
+    def last(self, metric: str) -> float | None:
+        """Returns the metric's last value, or None."""
+        return self.curve(metric)[-1][1] if self.curve(metric) else None
+
+    def best(self, metric: str) -> float | None:
+        """Returns the metric's highest value, or None."""
+        return max((value for _, value in self.curve(metric)), default=None)
+
+
+def find_runs(folder: Path) -> list[StoredRun]:
+    """Returns every run in a folder and below, itself included, by name."""
+    return [StoredRun(path.parent) for path in sorted(folder.rglob("metrics.jsonl"))]
+
+
+def _json(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text()) if path.is_file() else {}

@@ -1,0 +1,90 @@
+"""How far a sweep has got: a live table on a terminal, a line for each event in a log."""
+
+import collections
+import sys
+from collections.abc import Sequence
+from types import TracebackType
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from vgg_jax.reporting.runs import StoredRun
+from vgg_jax.sweeping.execution import LOG_FILE, Outcome, is_claimed
+from vgg_jax.sweeping.trials import Trial
+
+
+class Display:
+    """Follows runs by what they write to their folders, wherever they are made."""
+
+    def __init__(self, trials: Sequence[Trial]) -> None:
+        """Takes all runs of the sweep, also those finished before."""
+        self._trials = trials
+        self._outcomes: dict[str, Outcome] = {}
+        self._console = Console(file=sys.stderr)
+        self._live = None
+        if self._console.is_terminal:
+            self._live = Live(console=self._console, auto_refresh=False)
+
+    def __enter__(self) -> "Display":
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._live:
+            self.refresh()
+            self._live.stop()
+
+    def ended(self, trial: Trial, outcome: Outcome) -> None:
+        """Takes in the end of a run."""
+        self._outcomes[trial.name] = outcome
+        if self._live:
+            return
+        text = f"{trial.name}: {outcome.status}"
+        if outcome.status == "finished":
+            text += f", {_figures(StoredRun(trial.workdir))}"
+        elif outcome.status == "failed":
+            text += f", {_reason(trial, outcome)}"
+        print(f"{text} ({len(self._outcomes)} of {len(self._trials)} ended)", file=sys.stderr)
+
+    def refresh(self) -> None:
+        """Shows what the runs have written by now."""
+        if not self._live:
+            return
+        rows = []
+        for trial in self._trials:
+            outcome = self._outcomes.get(trial.name)
+            status = outcome.status if outcome else "running" if is_claimed(trial) else "waiting"
+            run = StoredRun(trial.workdir)
+            step = str(int(run.lines[-1]["step"])) if run.lines else ""
+            rows.append((trial.name, status, step, _figures(run)))
+        counts = collections.Counter(status for _, status, _, _ in rows)
+        title = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
+        table = Table("run", "", "step", "", title=title)
+        # What is over, or has not begun, gives way where the terminal is short.
+        room = max(1, self._console.height - 6)
+        order = sorted(rows, key=lambda row: ("running", "failed").count(row[1]) == 0)
+        kept = set(order[:room])
+        for row in rows:
+            if row in kept:
+                table.add_row(*row)
+        self._live.update(table, refresh=True)
+
+
+def _figures(run: StoredRun) -> str:
+    loss, top1 = run.last("train/loss"), run.last("eval/top1")
+    parts = [f"loss {loss:.4f}"] if loss is not None else []
+    parts += [f"top-1 {top1:.2%}"] if top1 is not None else []
+    return ", ".join(parts)
+
+
+def _reason(trial: Trial, outcome: Outcome) -> str:
+    last = (trial.workdir / LOG_FILE).read_text().strip().splitlines()[-1]
+    times = "once" if outcome.attempts == 1 else f"{outcome.attempts} times"
+    return f"tried {times}, exit status {outcome.exit_status}: {last}"

@@ -1,0 +1,173 @@
+"""Where the runs of a sweep are made: on the devices of this machine, or on a Ray cluster."""
+
+import abc
+import concurrent.futures
+import logging
+import os
+import queue
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from vgg_jax.errors import UserError
+from vgg_jax.sweeping.execution import Outcome, execute
+from vgg_jax.sweeping.trials import Trial
+
+
+class Launcher(abc.ABC):
+    """Makes runs, some at the same time; what goes wrong in one does not stop the others."""
+
+    @abc.abstractmethod
+    def start(self, trials: Sequence[Trial], retries: int) -> None:
+        """Hands in the runs, each to be tried again `retries` times."""
+
+    @abc.abstractmethod
+    def poll(self, seconds: float) -> list[tuple[Trial, Outcome]]:
+        """Returns the runs that ended since the last call, waiting for one at most so long."""
+
+    @abc.abstractmethod
+    def stop(self) -> None:
+        """Asks the runs under way to save and end, and starts no other; may be called again."""
+
+
+class LocalLauncher(Launcher):
+    """Runs on this machine, each on devices of its own."""
+
+    def __init__(self, slots: Sequence[Mapping[str, str]]) -> None:
+        """Prepares one thread for each of `slots`, environment variables as of `device_slots`."""
+        self._slots: queue.SimpleQueue[Mapping[str, str]] = queue.SimpleQueue()
+        for slot in slots:
+            self._slots.put(slot)
+        self._pool = ThreadPoolExecutor(len(slots), "run")
+        self._futures: dict[Future[Outcome], Trial] = {}
+        self._stop = threading.Event()
+
+    def start(self, trials: Sequence[Trial], retries: int) -> None:
+        self._futures = {self._pool.submit(self._run, trial, retries): trial for trial in trials}
+
+    def poll(self, seconds: float) -> list[tuple[Trial, Outcome]]:
+        ended, _ = concurrent.futures.wait(
+            self._futures, seconds, concurrent.futures.FIRST_COMPLETED
+        )
+        return [(self._futures.pop(future), future.result()) for future in ended]
+
+    def stop(self) -> None:
+        self._stop.set()
+
+    def _run(self, trial: Trial, retries: int) -> Outcome:
+        slot = self._slots.get()
+        try:
+            return execute(trial, retries, slot, self._stop)
+        finally:
+            self._slots.put(slot)
+
+
+def device_slots(runs_at_once: int | None, devices_per_run: int) -> list[dict[str, str]]:
+    """Returns the environment variables of each of the runs that go on at the same time.
+
+    GPUs are dealt out, `devices_per_run` to each. A CPU and a TPU are left whole: one run at a
+    time, unless more are to share them.
+
+    Raises:
+      UserError: fewer devices than asked for.
+    """
+    backend, count = _devices_at_hand()
+    if backend != "gpu":
+        if devices_per_run != 1:
+            raise UserError(f"--devices_per_run deals out GPUs, and this machine has a {backend}")
+        return [{} for _ in range(runs_at_once or 1)]
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = visible.split(",") if visible else [str(i) for i in range(count)]
+    most = count // devices_per_run
+    wanted = most if runs_at_once is None else runs_at_once
+    if not 1 <= wanted <= most:
+        raise UserError(
+            f"{max(wanted, 1)} runs of {devices_per_run} GPUs do not fit on {count}: "
+            f"change --runs_at_once or --devices_per_run"
+        )
+    groups = (names[i * devices_per_run : (i + 1) * devices_per_run] for i in range(wanted))
+    return [{"CUDA_VISIBLE_DEVICES": ",".join(group)} for group in groups]
+
+
+def _devices_at_hand() -> tuple[str, int]:
+    """Asks a process of its own: this one must not take hold of the devices."""
+    code = "import jax; print(jax.default_backend(), jax.local_device_count())"
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
+    if result.returncode:
+        reason = result.stderr.strip().splitlines()[-1]
+        raise UserError(f"JAX finds no devices here: {reason}")
+    backend, count = result.stdout.split()[-2:]
+    return backend, int(count)
+
+
+class RayLauncher(Launcher):
+    """Runs on a Ray cluster, whose machines see the same files under the same paths."""
+
+    def __init__(self, address: str | None, cpus_per_run: float, gpus_per_run: float) -> None:
+        """Connects.
+
+        Args:
+          address: "auto" or HOST:PORT of a cluster; None starts one on this machine.
+          cpus_per_run: cores that Ray sets aside for a run.
+          gpus_per_run: GPUs that Ray sets aside for a run, which sees no others.
+
+        Raises:
+          UserError: Ray is not installed, nothing answers at the address, or no machine of the
+            cluster has what a run wants.
+        """
+        try:
+            import ray
+        except ImportError:
+            raise UserError("--launcher=ray needs Ray: pip install 'vgg_jax[ray]'") from None
+        try:
+            ray.init(address or "local", log_to_driver=False, logging_level=logging.WARNING)
+        except ConnectionError as error:
+            raise UserError(
+                f"no Ray cluster at {address}: {error}\n"
+                "Start one by `ray start --head`, or leave --ray_address out"
+            ) from error
+        machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        if not any(
+            machine.get("CPU", 0) >= cpus_per_run and machine.get("GPU", 0) >= gpus_per_run
+            for machine in machines
+        ):
+            raise UserError(
+                f"no machine of the Ray cluster has {cpus_per_run:g} CPUs and {gpus_per_run:g} "
+                "GPUs: change --cpus_per_run or --gpus_per_run"
+            )
+        self._ray = ray
+        self._remote = ray.remote(
+            num_cpus=cpus_per_run, num_gpus=gpus_per_run, max_retries=0, max_calls=1
+        )(_execute_on_worker)
+        self._refs: dict[Any, Trial] = {}
+
+    def start(self, trials: Sequence[Trial], retries: int) -> None:
+        here = str(Path.cwd())
+        self._refs = {self._remote.remote(trial, retries, here): trial for trial in trials}
+
+    def poll(self, seconds: float) -> list[tuple[Trial, Outcome]]:
+        ended, _ = self._ray.wait(list(self._refs), timeout=seconds)
+        return [(self._refs.pop(ref), self._outcome(ref)) for ref in ended]
+
+    def stop(self) -> None:
+        for ref in self._refs:
+            self._ray.cancel(ref)  # KeyboardInterrupt there, upon which the run saves and ends
+
+    def _outcome(self, ref: Any) -> Outcome:
+        try:
+            return self._ray.get(ref)
+        except self._ray.exceptions.TaskCancelledError:
+            return Outcome("stopped", 0)
+        except self._ray.exceptions.RayError:  # its machine or its worker is gone
+            return Outcome("failed", 1)
+
+
+def _execute_on_worker(trial: Trial, retries: int, folder: str) -> Outcome:
+    os.chdir(folder)  # paths of configs and run directories may be relative
+    return execute(trial, retries, {}, threading.Event())
