@@ -137,7 +137,7 @@ class TestSizes:
     def test_memory_that_fits_is_not_copied(self, data_config):
         source = numbered(10)
         pipeline = TrainPipeline(source, data_config(), seed=0)
-        assert pipeline._examples._images is source.images
+        assert pipeline.in_memory()["image"] is source.images
 
     def test_large_results_are_made_a_batch_at_a_time(self, data_config, monkeypatch):
         source = open_source(data_config(), "test")

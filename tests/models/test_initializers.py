@@ -8,7 +8,13 @@ import pytest
 
 from tests.models.nets import forward, init, quick_jit, random_images, small_vgg, train_forward
 from vgg_jax.errors import UserError
-from vgg_jax.models.initializers import INITIALIZERS, as_matrix, get_initializer, lsuv
+from vgg_jax.models.initializers import (
+    INITIALIZERS,
+    as_matrix,
+    get_initializer,
+    lsuv,
+    register_initializer,
+)
 
 CONV = (3, 3, 64, 128)
 FAN_IN, FAN_OUT = 9 * 64, 9 * 128
@@ -189,3 +195,8 @@ def test_lsuv_refuses_images_that_tell_nothing() -> None:
     images = jnp.zeros((4, 8, 8, 3))
     with pytest.raises(UserError, match="conv1_1 has variance 0"):
         lsuv(model, init(model, images), images)
+
+
+def test_built_in_names_cannot_be_registered():
+    with pytest.raises(UserError, match="built in"):
+        register_initializer("he_fan_in", lambda gain: jax.nn.initializers.zeros)

@@ -62,6 +62,23 @@ def get_initializer(name: str, activation: str = "relu") -> Initializer:
     return _FACTORIES[name](GAINS[activation])
 
 
+def register_initializer(name: str, make: Callable[[float], Initializer]) -> None:
+    """Adds an initialiser of one's own, as a value of `config.model.kernel_init`.
+
+    A config file that calls this is all an ablation needs (docs/tutorial.md).
+
+    Args:
+      name: a new one, or one registered before, which is replaced.
+      make: takes the gain of the activation and returns the initialiser.
+
+    Raises:
+      UserError: the name is one of `INITIALIZERS`.
+    """
+    if name in INITIALIZERS:
+        raise UserError(f"kernel_init {name!r} is built in: register yours under another name")
+    _FACTORIES[name] = make
+
+
 def as_matrix(initializer: Initializer) -> Initializer:
     """Wraps an initialiser to see a kernel (height, width, in, out) as one matrix.
 

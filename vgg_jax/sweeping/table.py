@@ -13,6 +13,7 @@ from vgg_jax.sweeping.trials import Trial
 
 TABLE_FILE = "table.csv"
 SEED = "seed"  # the key whose values only repeat a run
+UNKNOWN = "-"
 METRICS = ("eval/top1", "eval/top5", "eval/loss", "train/loss")
 
 Row = dict[str, Any]
@@ -86,17 +87,18 @@ def format_rows(rows: Sequence[Row]) -> list[list[str]]:
         lines.append(
             [str(row[key]) for key in varied]
             + [
-                _spread(row, "eval/top1", 100, 2),
-                _spread(row, "best/eval/top1", 100, 2),
-                _spread(row, "wall_seconds", 1, 0),
+                spread(row, "eval/top1", 100, 2),
+                spread(row, "best/eval/top1", 100, 2),
+                spread(row, "wall_seconds", 1, 0),
             ]
         )
     return lines
 
 
-def _spread(row: Row, name: str, scale: float, digits: int) -> str:
+def spread(row: Row, name: str, scale: float, digits: int) -> str:
+    """Returns "mean ± standard deviation" of a metric of a row, times `scale`."""
     mean, std = row[f"{name}_mean"], row[f"{name}_std"]
     if mean is None:
-        return "-"
+        return UNKNOWN
     text = f"{scale * mean:.{digits}f}"
     return text if std is None else f"{text} ± {scale * std:.{digits}f}"

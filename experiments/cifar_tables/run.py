@@ -1,0 +1,108 @@
+"""Makes the CIFAR tables: depth x batch norm, beside the published ones.
+
+    python -m experiments.cifar_tables.run                     everything, for an accelerator
+    python -m experiments.cifar_tables.run --preset=quick      narrow nets, one epoch, on a CPU
+    python -m experiments.cifar_tables.run --preset=full --launcher=ray --gpus_per_run=1
+
+Further arguments are those of `vgg_jax.sweep`; --dry_run prints the training commands. The runs are
+kept in --workdir (default runs/cifar_tables or runs/cifar_tables_quick), so that the same command
+goes on with what is left; the tables are written to --out. The data folder is $TFDS_DATA_DIR.
+"""
+
+import argparse
+import csv
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from vgg_jax import sweep
+from vgg_jax.cli import run_command
+from vgg_jax.reporting.published import read_published
+from vgg_jax.reporting.runs import StoredRun
+from vgg_jax.sweeping.table import UNKNOWN, spread, sweep_table
+from vgg_jax.sweeping.trials import Trial, load_trials
+from vgg_jax.training.workdir import write_json
+
+HERE = Path(__file__).parent
+SWEEPS = {"full": HERE / "sweep.py", "quick": HERE / "sweep_quick.py"}
+RESULTS = HERE / "results"
+HEADER = ["data", "net", "norm", "last [%]", "best [%]", "seeds", "seconds a run", "published [%]"]
+
+
+def main(argv: list[str]) -> int:
+    """Runs the command line; returns the exit status of the sweep."""
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.cifar_tables.run",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--preset", choices=list(SWEEPS), default="full")
+    parser.add_argument("--workdir", type=Path)
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    arguments, others = parser.parse_known_args(argv)
+    names = {"full": "cifar_tables", "quick": "cifar_tables_quick"}
+    workdir = arguments.workdir or Path("runs") / names[arguments.preset]
+    config = SWEEPS[arguments.preset]
+    status = sweep.main([f"--config={config}", f"--workdir={workdir}", *others])
+    if "--dry_run" not in others:
+        out = arguments.out / arguments.preset
+        write_tables(load_trials(config, workdir), out)
+        print(f"beside the published figures: {out / 'table.md'}")
+    return status
+
+
+def write_tables(trials: Sequence[Trial], out: Path) -> None:
+    """Writes table.md and table.csv, and keeps summaries and curves of the finished runs."""
+    out.mkdir(parents=True, exist_ok=True)
+    lines = list(table_lines(trials))
+    with (out / "table.csv").open("w", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows([HEADER, *lines])
+    markdown = [HEADER, ["---"] * len(HEADER), *lines]
+    (out / "table.md").write_text("".join(f"| {' | '.join(line)} |\n" for line in markdown))
+    for trial in trials:
+        if trial.finished():
+            _keep(StoredRun(trial.workdir), out / trial.name)
+
+
+def table_lines(trials: Sequence[Trial]) -> Iterator[list[str]]:
+    """Yields a line for each net: what was reached here, and every published figure."""
+    for row in sweep_table(trials):
+        net, data, norm = _net(row["config"])
+        published = [
+            f"{figure['top1']} ({figure['source'].partition(' ')[0]})"
+            for figure in read_published("cifar")
+            if (figure["net"], figure["dataset"], figure["norm"]) == (net, data, norm)
+        ]
+        yield [
+            data,
+            net,
+            norm,
+            spread(row, "eval/top1", 100, 2),
+            spread(row, "best/eval/top1", 100, 2),
+            row["seeds"] or UNKNOWN,
+            spread(row, "wall_seconds", 1, 0),
+            ", ".join(published) or UNKNOWN,
+        ]
+
+
+def _net(config: str) -> tuple[str, str, str]:
+    """Returns ("vgg16", "cifar10", "batch") for "configs/vgg16.py:cifar10,bn"."""
+    path, _, words = config.partition(":")
+    data, *recipes = words.split(",")
+    return Path(path).stem, data, "batch" if "bn" in recipes else "none"
+
+
+def _keep(run: StoredRun, folder: Path) -> None:
+    """Copies what a run measured, without the folders of the machine it ran on."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in ("metrics.jsonl", "config.json"):
+        shutil.copy(run.path / name, folder / name)
+    summary: dict[str, Any] = dict(run.summary)
+    summary["command"] = summary["command"].replace(str(run.path), f"runs/{run.name}")
+    write_json(folder / "summary.json", summary)
+
+
+if __name__ == "__main__":
+    run_command(main)

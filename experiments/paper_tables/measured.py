@@ -1,0 +1,161 @@
+"""Tables 3 to 7, measured by the paper's protocols on the weights and images at hand."""
+
+import dataclasses
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from experiments.paper_tables.tables import Cells, Table
+from vgg_jax.data.folder import open_folder
+from vgg_jax.errors import UserError
+from vgg_jax.training.workdir import environment, write_json
+
+JITTERED = "256-512"  # training scale drawn between the two; the published D and E have it
+# Scales Q at which a net trained at S is tested, where there are several (sections 4.2 and 4.4).
+TEST_SCALES = {"256": (224, 256, 288), "384": (352, 384, 416), JITTERED: (256, 384, 512)}
+TABLES = (3, 4, 5, 6)
+NO_RUN = "No run here yet."
+# Rows of Table 7 that are rows of Tables 5 and 6.
+_REPEATED = {
+    "VGG (2 nets, multi-crop & dense)": (6, ("D@256-512, E@256-512", "both")),
+    "VGG (1 net, multi-crop & dense)": (5, ("E", "both")),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """One row's figures.
+
+    Attributes:
+      nets: (net@S, scales Q) of each net whose probabilities are averaged.
+      protocol: "dense", "multicrop" or "both".
+    """
+
+    nets: tuple[tuple[str, tuple[int, ...]], ...]
+    protocol: str
+
+    @property
+    def name(self) -> str:
+        """Says what it is, as a key in the stored results."""
+        nets = "; ".join(f"{net} at {','.join(map(str, scales))}" for net, scales in self.nets)
+        return f"{self.protocol}: {nets}"
+
+
+def parse_weights(arguments: list[str]) -> dict[str, Path]:
+    """Returns {"D@256-512": file} for arguments such as D=FILE, D@256=FILE or E@384=FILE.
+
+    Raises:
+      UserError: an argument of another form, an unknown net or scale, or no such file.
+    """
+    files = {}
+    for argument in arguments:
+        net, equals, file = argument.partition("=")
+        name, _, scale = net.partition("@")
+        scale = scale or JITTERED
+        if not equals or name not in ("A", "A-LRN", "B", "C", "D", "E") or scale not in TEST_SCALES:
+            raise UserError(
+                f"--weights {argument!r}: give NET=FILE or NET@S=FILE, as in D=vgg16.safetensors "
+                f"E@384=vgg19.safetensors, with S one of {', '.join(TEST_SCALES)}"
+            )
+        if not Path(file).is_file():
+            raise UserError(f"--weights {argument}: no file {file}")
+        files[f"{name}@{scale}"] = Path(file)
+    return files
+
+
+def evaluations(table: Table) -> Iterator[tuple[tuple[str, ...], Evaluation]]:
+    """Yields what each row of Tables 3 to 6 asks for."""
+    for keys, _ in table.rows:
+        match table.number:
+            case 3 | 4:
+                net, trained, tested = keys
+                scales = tuple(int(scale) for scale in tested.split(","))
+                yield keys, Evaluation(((f"{net}@{trained}", scales),), "dense")
+            case 5:
+                net, protocol = keys
+                nets = ((f"{net}@{JITTERED}", TEST_SCALES[JITTERED]),)
+                yield keys, Evaluation(nets, protocol)
+            case 6:
+                names = [name.strip().removesuffix(" (FC layers)") for name in keys[0].split(",")]
+                nets = tuple((name, TEST_SCALES[name.partition("@")[2]]) for name in names)
+                yield keys, Evaluation(nets, keys[1])
+
+
+def measure(
+    tables: Mapping[int, Table], weights: Mapping[str, Path], folder: Path, store: Path
+) -> None:
+    """Makes every evaluation for which there are weights, adding to the results in `store`.
+
+    What is stored of the same weights and images is not made again.
+    """
+    # Imported late: the tables can be written without.
+    from vgg_jax.evaluation.posteriors import posteriors
+    from vgg_jax.evaluation.reports import accuracy_report, aligned_labels
+    from vgg_jax.weights.store import load_weights
+
+    from vgg_jax.cli import show_progress
+
+    source = open_folder(str(folder), "", ())
+    wanted = {e.name: e for n in TABLES if n in tables for _, e in evaluations(tables[n])}
+    for name, evaluation in wanted.items():
+        nets = [net for net, _ in evaluation.nets]
+        if not all(net in weights for net in nets):
+            continue
+        results = read_results(store)
+        inputs = {"dataset": folder.name, "weights": [weights[net].name for net in nets]}
+        if name in results and results[name].items() >= inputs.items():
+            continue
+        print(f"{name}: {len(source):,} images", flush=True)
+        probabilities = []
+        for net, scales in evaluation.nets:
+            loaded = load_weights(str(weights[net]))
+            found, labels = posteriors(
+                [loaded],
+                source,
+                protocol=evaluation.protocol,
+                scales=scales,
+                progress=lambda indices: show_progress(indices, "image"),
+            )
+            probabilities.append(found)
+        aligned = aligned_labels(labels, source.class_names, loaded.class_names)
+        scores = accuracy_report(np.mean(probabilities, axis=0), aligned)
+        store.parent.mkdir(parents=True, exist_ok=True)
+        write_json(store, results | {name: scores | inputs | environment()})
+
+
+def read_results(store: Path) -> dict[str, dict[str, Any]]:
+    """Returns the stored results by the name of their evaluation."""
+    return json.loads(store.read_text()) if store.exists() else {}
+
+
+def measured_cells(
+    tables: Mapping[int, Table], number: int, store: Path
+) -> tuple[Cells, list[str]]:
+    """Returns the cells of a table that were measured, and what they were measured on."""
+    if number == 7:
+        return _repeated_cells(tables, store)
+    results = read_results(store)
+    cells, images = {}, set()
+    for keys, evaluation in evaluations(tables[number]):
+        if result := results.get(evaluation.name):
+            images.add(f"{result['examples']:,} images of {result['dataset']}")
+            for column in tables[number].columns:
+                if "test" not in column:
+                    score = result["top1" if column.startswith("top-1") else "top5"]
+                    cells[keys, column] = f"{100 * (1 - score):.1f}"
+    return cells, [f"Here: {'; '.join(sorted(images))}." if images else NO_RUN]
+
+
+def _repeated_cells(tables: Mapping[int, Table], store: Path) -> tuple[Cells, list[str]]:
+    cells, notes = {}, [NO_RUN]
+    for method, (number, keys) in _REPEATED.items():
+        found, images = measured_cells(tables, number, store)
+        for column in ("top-1", "top-5"):
+            for name in (f"{column} val. error [%]", f"{column} error [%]"):
+                if (keys, name) in found:
+                    cells[(method,), f"{column} val. error [%]"] = found[keys, name]
+                    notes = images
+    return cells, notes

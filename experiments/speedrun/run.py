@@ -1,0 +1,78 @@
+"""Times a training run from the first parameter to the test accuracy, with and without compilation.
+
+    python -m experiments.speedrun.run [--config=configs/speedrun.py] [--config.KEY=VALUE ...]
+
+The run is made twice in one process: the first time programs are compiled on the way, the second
+time they are there. Opening the data and copying it to the device comes before the clock starts.
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from vgg_jax.cli import load_config, run_command
+from vgg_jax.errors import UserError
+from vgg_jax.evaluation.scoring import accuracies
+from vgg_jax.training.resident import dispatch_ranges
+from vgg_jax.training.setup import Run, build, first_state
+from vgg_jax.training.workdir import environment, write_json
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def main(argv: list[str]) -> int:
+    """Runs the command line; returns its exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.speedrun.run",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--config", default="configs/speedrun.py")
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    arguments, overrides = parser.parse_known_args(argv)
+    config = load_config(arguments.config, overrides)
+    run = build(config)
+    if run.dispatch is None:
+        raise UserError("set --config.parallel.steps_per_dispatch above 1: that is what is timed")
+    timings = {name: timed_run(run, config) for name in ("with compilation", "without compilation")}
+    for name, timing in timings.items():
+        print(
+            f"{name}: {timing['training_seconds']:.2f} s of training, "
+            f"{timing['evaluation_seconds']:.2f} s of evaluation, top-1 {timing['top1']:.2%} "
+            f"of {timing['examples']:,} ({run.eval_data.crop})"
+        )
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    settings = json.loads(config.to_json_best_effort())
+    write_json(arguments.out / "timings.json", timings | environment() | {"config": settings})
+    return 0
+
+
+def timed_run(run: Run, config: ConfigDict) -> dict[str, Any]:
+    """Trains from new parameters and evaluates; returns seconds and accuracy."""
+    assert run.dispatch is not None
+    started = time.perf_counter()
+    state = first_state(run, config)
+    size = config.parallel.steps_per_dispatch
+    for steps in dispatch_ranges(0, run.total_steps, size, ()):
+        indices = np.stack([run.train_data.indices(step) for step in steps]).astype(np.int32)
+        state, _ = run.dispatch(state, indices)
+    jax.block_until_ready(state)
+    trained = time.perf_counter()
+    sums = [run.eval_step(state, run.parallel.put(batch)) for batch in run.eval_data]
+    totals = {name: sum(float(s[name]) for s in sums) for name in sums[0]}
+    return {
+        "training_seconds": trained - started,
+        "evaluation_seconds": time.perf_counter() - trained,
+        **accuracies(totals, run.eval_data.num_examples),
+    }
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,38 @@
+"""The timed run: both timings, the accuracy of every example, and the published config."""
+
+import json
+
+import pytest
+
+from experiments.speedrun.run import main
+from vgg_jax.cli import load_config
+from vgg_jax.errors import UserError
+
+TINY = [
+    "--config=configs/speedrun.py:digits,bn",
+    "--config.model.stages=('3-4','3-8')",
+    "--config.data.batch_size=16",
+    "--config.eval.batch_size=100",
+    "--config.steps=4",
+]
+
+
+def test_both_timings_are_of_the_same_training(tmp_path, capsys):
+    assert main([*TINY, "--config.parallel.steps_per_dispatch=2", f"--out={tmp_path}"]) == 0
+    stored = json.loads((tmp_path / "timings.json").read_text())
+    cold, warm = stored["with compilation"], stored["without compilation"]
+    assert cold["training_seconds"] > warm["training_seconds"] > 0
+    assert cold["top1"] == warm["top1"]
+    assert cold["examples"] == 359
+    assert stored["config"]["compute_dtype"] == "bfloat16"
+    assert "without compilation" in capsys.readouterr().out
+
+
+def test_single_steps_are_refused(tmp_path):
+    with pytest.raises(UserError, match="steps_per_dispatch"):
+        main([*TINY, "--config.parallel.steps_per_dispatch=1", f"--out={tmp_path}"])
+
+
+def test_five_whole_epochs_are_one_dispatch():
+    config = load_config("configs/speedrun.py")
+    assert config.parallel.steps_per_dispatch * config.data.batch_size >= 5 * 50_000

@@ -1,0 +1,125 @@
+"""A real Chromium without a window, driven over a pipe by the DevTools protocol."""
+
+import base64
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
+
+
+class Browser:
+    """One page of a headless Chromium.
+
+    Attributes:
+      complaints: what the page wrote to the console, and errors it raised.
+      requests: addresses that the page asked for.
+    """
+
+    def __init__(self, to_browser: BinaryIO, from_browser: BinaryIO) -> None:
+        self._to, self._from = to_browser, from_browser
+        self._count, self._session = 0, None
+        self.complaints: list[str] = []
+        self.requests: list[str] = []
+        target = self.call("Target.createTarget", url="about:blank")["targetId"]
+        attached = self.call("Target.attachToTarget", targetId=target, flatten=True)
+        self._session = attached["sessionId"]
+        for domain in ("Page", "Runtime", "Log", "Network"):
+            self.call(f"{domain}.enable")
+
+    def call(self, method: str, **parameters: Any) -> dict[str, Any]:
+        """Sends a command and returns its result, noting what happens meanwhile."""
+        self._count += 1
+        message: dict[str, Any] = {"id": self._count, "method": method, "params": parameters}
+        if self._session:
+            message["sessionId"] = self._session
+        self._to.write(json.dumps(message).encode() + b"\0")
+        self._to.flush()
+        while (answer := self._read()).get("id") != self._count:
+            self._note(answer)
+        assert "error" not in answer, answer
+        return answer["result"]
+
+    def open(self, path: Path, *, width: int, dark: bool) -> None:
+        """Opens a file at a width in pixels, and waits until it is drawn."""
+        self.call(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=900,
+            deviceScaleFactor=1,
+            mobile=width < 600,
+        )
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        self.call("Emulation.setEmulatedMedia", features=[scheme])
+        self.call("Page.navigate", url=path.resolve().as_uri())
+        while (event := self._read()).get("method") != "Page.loadEventFired":
+            self._note(event)
+
+    def evaluate(self, expression: str) -> Any:
+        """Returns the value of a JavaScript expression in the page."""
+        result = self.call("Runtime.evaluate", expression=expression, returnByValue=True)
+        assert "exceptionDetails" not in result, result
+        return result["result"]["value"]
+
+    def screenshot(self, path: Path) -> None:
+        """Writes the whole page, also what is below the window, as png."""
+        shot = self.call("Page.captureScreenshot", captureBeyondViewport=True)
+        path.write_bytes(base64.b64decode(shot["data"]))
+
+    def _read(self) -> dict[str, Any]:
+        message = bytearray()
+        while (byte := self._from.read(1)) != b"\0":
+            assert byte, "Chromium ended"
+            message += byte
+        return json.loads(message)
+
+    def _note(self, event: dict[str, Any]) -> None:
+        parameters = event.get("params", {})
+        match event.get("method"):
+            case "Runtime.consoleAPICalled" | "Runtime.exceptionThrown" | "Log.entryAdded":
+                self.complaints.append(json.dumps(parameters))
+            case "Network.requestWillBeSent":
+                self.requests.append(parameters["request"]["url"])
+
+
+@contextlib.contextmanager
+def chromium() -> Iterator[Browser]:
+    """Starts a browser, and ends it with the block."""
+    assert CHROMIUM is not None
+    commands, to_browser = os.pipe()
+    from_browser, answers = os.pipe()
+
+    def place_pipes() -> None:  # the protocol wants them as 3 and 4
+        source, sink = os.dup(commands), os.dup(answers)
+        os.dup2(source, 3)
+        os.dup2(sink, 4)
+
+    with tempfile.TemporaryDirectory() as profile:
+        process = subprocess.Popen(
+            [
+                CHROMIUM,
+                "--headless",
+                "--no-sandbox",  # CI is root in a container
+                "--disable-gpu",
+                "--hide-scrollbars",
+                "--remote-debugging-pipe",
+                f"--user-data-dir={profile}",
+            ],
+            preexec_fn=place_pipes,
+            close_fds=False,
+            stderr=subprocess.DEVNULL,
+        )
+        os.close(commands)
+        os.close(answers)
+        try:
+            with os.fdopen(to_browser, "wb") as to, os.fdopen(from_browser, "rb") as answer:
+                yield Browser(to, answer)
+        finally:
+            process.kill()
+            process.wait()

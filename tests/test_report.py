@@ -1,0 +1,187 @@
+"""The report of a real run, read back as HTML and looked at in a real browser."""
+
+import json
+import math
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import cv2
+import pytest
+
+from tests.reporting.browser import CHROMIUM, chromium
+from vgg_jax.cli import load_config
+from vgg_jax.errors import UserError
+from vgg_jax.report import build_report, main
+
+ROOT = Path(__file__).parent.parent
+LAYERS = [f"conv{i}_1" for i in range(1, 6)]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Two runs as the training loop stores them, one of them probed, and a table and a figure."""
+    root = tmp_path_factory.mktemp("results")
+    for seed in (0, 1):
+        run = root / f"bn-seed{seed}"
+        (run / "probes").mkdir(parents=True)
+        spec = f"{ROOT}/configs/vgg16.py:cifar10,bn"
+        config = load_config(spec, [f"--config.seed={seed}"])
+        (run / "config.json").write_text(config.to_json_best_effort())
+        lines = [
+            {"step": step, "train/loss": math.exp(-step / 50 - seed / 9), "eval/top1": step / 200}
+            for step in range(10, 101, 10)
+        ]
+        text = "".join(json.dumps(line) + "\n" for line in lines)
+        (run / "metrics.jsonl").write_text(text + '{"step": 110, "tra')
+    summary = {
+        "exit_reason": "finished",
+        "metrics": {"train/loss": 0.125},
+        "wall_seconds": 3725.0,
+        "versions": {"jax": "9.8.7"},
+        "devices": {"platform": "tpu", "kind": "v9", "count": 3, "processes": 1},
+        "command": "python -m vgg_jax.train --config=configs/vgg16.py:cifar10,bn --x='<&>'",
+    }
+    (root / "bn-seed0" / "summary.json").write_text(json.dumps(summary))
+    rows = ["net,seed,step,layer,depth,quantity,value"]
+    rows += [
+        f"D,0,{step},{layer},{depth},activation_grad_rms,{10.0 ** (-depth - step / 10)}"
+        for step in (0, 10, 20)
+        for depth, layer in enumerate(LAYERS)
+    ]
+    rows += [f"D,0,0,{layer},{d},dead_fraction,0.{d}" for d, layer in enumerate(LAYERS)]
+    (root / "bn-seed0" / "probes" / "gradients.csv").write_text("\n".join(rows) + "\n")
+    (root / "table.csv").write_text("config,eval/top1_mean\nvgg16,0.123456789\n")
+    (root / "notes.md").write_text("# Notes\n\n| a | b |\n| --- | ---: |\n| left | 1,234 |\n")
+    cv2.imwrite(str(root / "curve.png"), cv2.UMat(20, 30, cv2.CV_8UC3).get())
+    return root
+
+
+@pytest.fixture(scope="module")
+def page(folder):
+    return build_report([folder])
+
+
+class Reader(HTMLParser):
+    """Collects cells of tables, and checks that every tag is closed in turn."""
+
+    VOID = ("meta", "link", "img")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.cells: list[str] = []
+        self.links: list[str] = []
+
+    def handle_starttag(self, tag, attributes):
+        self.links += [v for name, v in attributes if name in ("src", "href") and v]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        pass  # <rect ... />
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] in ("td", "th"):
+            self.cells.append(data)
+
+
+@pytest.fixture(scope="module")
+def reader(page):
+    reader = Reader()
+    reader.feed(page)
+    assert reader.open == []
+    return reader
+
+
+def test_numbers_of_the_runs_are_in_the_tables(reader):
+    assert "50.00%" in reader.cells  # the last accuracy
+    assert "1:02:05" in reader.cells  # wall time
+    assert "not ended" in reader.cells  # the run without a summary
+    assert {"9.8.7", "3 x v9 (tpu)", "0.12346", "1,234"} <= set(reader.cells)
+
+
+def test_published_figures_stand_beside_mean_and_spread_over_seeds(reader):
+    row = reader.cells.index("50.00 ± 0.00")
+    assert reader.cells[row - 5 : row] == ["cifar10", "D", "batch", "1.0", "300 epochs"]
+    assert reader.cells[row + 1 : row + 4] == ["50.00 ± 0.00", "0 1", "93.86"]
+
+
+def test_commands_are_shown_as_typed(page):
+    assert "--config=configs/vgg16.py:cifar10,bn --x=&#x27;&lt;&amp;&gt;&#x27;" in page
+
+
+def test_probes_make_a_map_of_layers_by_steps_and_a_line(page):
+    (heat,) = re.findall(r'aria-label="log10 activation_grad_rms.*?</svg>', page, re.DOTALL)
+    assert heat.count("<title>") == 3 * len(LAYERS)
+    assert "conv3_1, step 10: -3 log10 activation_grad_rms" in heat
+    assert 'aria-label="dead_fraction over depth' in page
+
+
+def test_page_asks_for_nothing(reader, page):
+    assert all(link.startswith(("#", "data:")) for link in reader.links)
+    assert "<script" not in page
+    assert "url(" not in page
+    assert "@import" not in page
+
+
+def test_command_line_writes_the_file(folder, tmp_path):
+    out = tmp_path / "page.html"
+    result = subprocess.run(
+        [sys.executable, "-m", "vgg_jax.report", str(folder / "bn-seed0"), f"--out={out}"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    assert str(out) in result.stdout
+    assert "activation_grad_rms" in out.read_text()
+
+
+@pytest.mark.parametrize("name", ["nowhere", "empty"])
+def test_nothing_to_report_is_said(tmp_path, name):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match=name):
+        main([str(tmp_path / name)])
+
+
+def test_results_of_this_project_can_be_reported(pytestconfig):
+    page = build_report([pytestconfig.rootpath / "experiments"])
+    assert "experiments/first_runs/results" in page
+    assert "98.61%" in page
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium, which .ci/run installs")
+def test_browser_shows_it_light_and_dark_wide_and_narrow(page, tmp_path):
+    path = tmp_path / "report.html"
+    path.write_text(page)
+    backgrounds = {}
+    with chromium() as browser:
+        for width, dark in ((1100, False), (1100, True), (390, False)):
+            browser.open(path, width=width, dark=dark)
+            wide = "document.documentElement.scrollWidth"
+            assert browser.evaluate(wide) == width, "the page must not scroll sideways"
+            shapes = "document.querySelectorAll('svg polyline, svg rect, svg circle').length"
+            assert browser.evaluate(shapes) > 20
+            charts = "[...document.querySelectorAll('svg')].map(s => s.getBoundingClientRect())"
+            assert browser.evaluate(f"{charts}.every(b => b.width > 300 && b.height > 100)")
+            image = tmp_path / f"{width}-{dark}.png"
+            browser.screenshot(image)
+            pixels = cv2.imread(str(image))
+            assert pixels.shape[0] > 1500
+            assert pixels.std() > 10
+            backgrounds[width, dark] = pixels[2, 2].mean()
+        assert browser.complaints == []
+        assert set(browser.requests) == {path.resolve().as_uri(), *data_links(browser.requests)}
+    assert backgrounds[1100, False] > 240
+    assert backgrounds[1100, True] < 40
+
+
+def data_links(addresses: list[str]) -> set[str]:
+    return {address for address in addresses if address.startswith("data:")}

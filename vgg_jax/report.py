@@ -1,0 +1,88 @@
+"""Writes one HTML page about runs, sweeps or a folder of results: no network, no script.
+
+    python -m vgg_jax.report runs/vgg16-digits
+    python -m vgg_jax.report runs experiments --out=results.html
+
+The page holds learning curves, layer-by-step maps of what probes measured, tables (beside published
+figures where there are any), the commands that made the runs, their versions and configs.
+"""
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+
+from vgg_jax.cli import run_command
+from vgg_jax.errors import UserError
+
+
+def main(argv: list[str]) -> int:
+    """Runs the command line; returns its exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m vgg_jax.report",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("folders", type=Path, nargs="+", metavar="DIR")
+    parser.add_argument("--out", type=Path, help="file to write; default DIR/report.html")
+    arguments = parser.parse_args(argv)
+    out = arguments.out or arguments.folders[0] / "report.html"
+    page = build_report(arguments.folders)
+    try:
+        out.write_text(page)
+    except OSError as error:
+        raise UserError(f"cannot write {out}: {error.strerror}; give --out=FILE") from error
+    print(f"{out}: {len(page) / 2**20:.1f} MiB")
+    return 0
+
+
+def build_report(folders: list[Path]) -> str:
+    """Returns the page about everything in some folders and below.
+
+    Raises:
+      UserError: a folder is missing or holds nothing to report.
+    """
+    from vgg_jax.reporting import html
+
+    parts = []
+    for folder in folders:
+        if not folder.is_dir():
+            raise UserError(f"no folder {folder}: give a run directory, a sweep's, or experiments")
+        found = list(_groups(folder))
+        if not found:
+            raise UserError(
+                f"nothing to report in {folder}: it holds no metrics.jsonl, table or figure"
+            )
+        parts += found
+    body = []
+    if len(parts) > 1:
+        body.append(html.navigation([(f"part{i}", title) for i, (title, _) in enumerate(parts)]))
+    for i, (title, content) in enumerate(parts):
+        body += [html.heading(title, anchor=f"part{i}"), *content]
+    names = ", ".join(folder.resolve().name for folder in folders)
+    lead = "Written by vgg_jax.report. Rest the pointer on a line or a cell to read its value."
+    return html.page(f"Report: {names}", lead, body)
+
+
+def _groups(folder: Path) -> Iterator[tuple[str, list[str]]]:
+    """Yields (title, content) for each folder whose runs, or result files, belong together."""
+    from vgg_jax.reporting import html
+    from vgg_jax.reporting.runs import StoredRun, find_runs
+    from vgg_jax.reporting.sections import result_files, runs_section
+
+    base = folder.resolve()
+    runs = find_runs(base)
+    own_files: dict[Path, list[str]] = {}
+    for path, markup in result_files(base, runs):
+        shown = markup if "<figure" in markup else html.heading(path.name, 3) + markup
+        own_files.setdefault(path.parent, []).append(shown)
+    together: dict[Path, list[StoredRun]] = {}
+    for run in runs:
+        together.setdefault(base if run.path == base else run.path.parent, []).append(run)
+    for parent in sorted(together.keys() | own_files.keys()):
+        content = list(runs_section(together[parent])) if parent in together else []
+        yield str(parent.relative_to(base.parent)), content + own_files.get(parent, [])
+
+
+if __name__ == "__main__":
+    run_command(main)

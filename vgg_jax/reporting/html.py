@@ -1,0 +1,207 @@
+"""The pieces of a report page: one file, readable offline, light or dark, on any width."""
+
+import base64
+import csv
+import re
+from collections.abc import Iterable, Sequence
+from html import escape
+from pathlib import Path
+
+from vgg_jax.reporting.plots import COLORS
+from vgg_jax.reporting.svg import SERIES_COLORS
+
+_MAX_ROWS = 200
+_OPEN_ROWS = 30  # a longer table opens at a click
+_WRAPPED_CHARACTERS = 40
+_MIME = {".png": "image/png", ".svg": "image/svg+xml"}
+
+# Okabe & Ito's colours (`plots.COLORS`) on white; on black the dark ones are lightened.
+_DARK_COLORS = ("#4da3d9", "#ff8a3d", "#2fc79b", "#e29cc4", "#8fd0f5", "#f5b93d", "#e8e8e8")
+_COLOR_RULES = "".join(f"--s{i}:{c};" for i, c in enumerate(COLORS))
+_DARK_COLOR_RULES = "".join(f"--s{i}:{c};" for i, c in enumerate(_DARK_COLORS))
+_SERIES_RULES = "".join(
+    f"polyline.s{i}{{stroke:var(--s{i})}}circle.s{i},.key.s{i}{{fill:var(--s{i});"
+    f"background:var(--s{i})}}"
+    for i in range(SERIES_COLORS)
+)
+
+_STYLE = f"""
+:root{{color-scheme:light dark;--page:#fbfbfa;--card:#fff;--text:#1c1e21;--soft:#5c636b;
+--line:#dfe2e5;--accent:#0b62a4;{_COLOR_RULES}}}
+@media (prefers-color-scheme:dark){{:root{{--page:#14161a;--card:#1c1f24;--text:#e6e7e9;
+--soft:#9aa2ab;--line:#33383f;--accent:#7cc0f2;{_DARK_COLOR_RULES}}}}}
+*{{box-sizing:border-box}}
+body{{margin:0;background:var(--page);color:var(--text);
+font:15px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,sans-serif}}
+main{{max-width:1080px;margin:0 auto;padding:1.5rem 1rem 4rem}}
+h1{{font-size:1.7rem;line-height:1.2;margin:.2rem 0}}
+h2{{font-size:1.3rem;margin:2.6rem 0 .6rem;padding-top:1rem;border-top:1px solid var(--line)}}
+h3{{font-size:1.02rem;margin:1.6rem 0 .5rem}}
+h2,h3{{overflow-wrap:anywhere}}
+p,.note{{margin:.4rem 0;max-width:75ch}}
+.note{{color:var(--soft);font-size:.88rem}}
+a{{color:var(--accent)}}
+nav ul{{display:flex;flex-wrap:wrap;gap:.2rem 1.1rem;list-style:none;padding:0;margin:.8rem 0}}
+.scroll{{overflow-x:auto;background:var(--card);border:1px solid var(--line);border-radius:8px}}
+table{{border-collapse:collapse;width:100%;font-size:.88rem;font-variant-numeric:tabular-nums}}
+th,td{{padding:.36rem .7rem;text-align:left;white-space:nowrap;
+border-bottom:1px solid var(--line)}}
+tr:last-child td{{border-bottom:0}}
+td.text{{white-space:normal;min-width:18rem}}
+th{{color:var(--soft);font-weight:600}}
+td.number,th.number{{text-align:right}}
+.charts{{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,400px),1fr));
+gap:.9rem}}
+figure{{margin:0;background:var(--card);border:1px solid var(--line);border-radius:8px;
+padding:.7rem .8rem .5rem;min-width:0}}
+figure.picture{{background:#fff;color:#1c1e21}}
+figure img{{display:block;max-width:100%;height:auto;margin:0 auto}}
+figcaption{{font-size:.88rem;font-weight:600;margin-bottom:.3rem;overflow-wrap:anywhere}}
+svg{{display:block;width:100%;height:auto}}
+svg text{{fill:var(--soft);font:11px system-ui,-apple-system,"Segoe UI",Roboto,sans-serif}}
+svg .label{{fill:var(--text);font-size:12px}}
+svg .grid{{stroke:var(--line);stroke-width:1}}
+svg .line{{stroke-width:2;stroke-linejoin:round}}
+svg polyline{{fill:none}}
+{_SERIES_RULES}
+.legend{{display:flex;flex-wrap:wrap;gap:.15rem 1rem;list-style:none;padding:0;margin:.5rem 0;
+font-size:.86rem}}
+.key{{display:inline-block;width:.9rem;height:.28rem;border-radius:2px;margin-right:.4rem;
+vertical-align:middle}}
+details{{margin:.5rem 0}}
+summary{{cursor:pointer;padding:.2rem 0;overflow-wrap:anywhere}}
+pre{{margin:.3rem 0;padding:.6rem .8rem;background:var(--card);border:1px solid var(--line);
+border-radius:8px;font:.82rem/1.45 ui-monospace,Menlo,Consolas,monospace;white-space:pre-wrap;
+overflow-wrap:anywhere}}
+@media (max-width:600px){{main{{padding:1rem .7rem 3rem}}h1{{font-size:1.4rem}}
+th,td{{padding:.32rem .5rem}}}}
+@media print{{details{{display:block}}}}
+"""
+
+
+def page(title: str, lead: str, body: Iterable[str]) -> str:
+    """Returns the whole document; it asks for nothing from anywhere."""
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width,initial-scale=1">'
+        # Browsers ask for an icon where none is named.
+        f'<link rel="icon" href="data:,"><title>{escape(title)}</title>'
+        f"<style>{_STYLE}</style></head>\n<body><main><h1>{escape(title)}</h1>"
+        f'<p class="note">{escape(lead)}</p>\n' + "\n".join(body) + "\n</main></body></html>\n"
+    )
+
+
+def heading(text: str, level: int = 2, anchor: str = "") -> str:
+    """Returns a heading, with an id where it is linked to."""
+    identity = f' id="{anchor}"' if anchor else ""
+    return f"<h{level}{identity}>{escape(text)}</h{level}>"
+
+
+def note(text: str) -> str:
+    """Returns a small remark."""
+    return f'<p class="note">{escape(text)}</p>'
+
+
+def navigation(links: Sequence[tuple[str, str]]) -> str:
+    """Returns links, (anchor, text), to headings of the page."""
+    items = "".join(f'<li><a href="#{anchor}">{escape(text)}</a></li>' for anchor, text in links)
+    return f"<nav><ul>{items}</ul></nav>"
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Returns a table that scrolls sideways by itself; columns of numbers are flush right."""
+    numeric = [
+        any(row[i] for row in rows) and all(_is_number(row[i]) for row in rows)
+        for i in range(len(header))
+    ]
+
+    def line(cells: Sequence[str], tag: str) -> str:
+        texts = []
+        for number, cell in zip(numeric, cells, strict=True):
+            kind = "number" if number else "text" if len(cell) > _WRAPPED_CHARACTERS else ""
+            mark = f' class="{kind}"' if kind else ""
+            texts.append(f"<{tag}{mark}>{escape(cell)}</{tag}>")
+        return f"<tr>{''.join(texts)}</tr>"
+
+    body = "".join(line(row, "td") for row in rows)
+    # Focusable, so that it can be scrolled without a pointer.
+    return (
+        f'<div class="scroll" tabindex="0"><table><thead>{line(header, "th")}</thead>'
+        f"<tbody>{body}</tbody></table></div>"
+    )
+
+
+def _is_number(text: str) -> bool:
+    return not text or bool(re.fullmatch(r"-|[-+]?[\d.,]+(e[-+]?\d+)?( ?[±%] ?[\d.]*)?", text))
+
+
+def csv_table(path: Path) -> str:
+    """Returns a csv file as a table, of a long one the first rows."""
+    with path.open(newline="") as file:
+        header, *rows = list(csv.reader(file)) or [[]]
+    shown = [[_short(cell) for cell in row] for row in rows[:_MAX_ROWS]]
+    left_out = len(rows) - len(shown)
+    content = table(header, shown)
+    if left_out:
+        content += note(f"{left_out} more rows in {path.name}")
+    return details(f"{len(rows)} rows", content) if len(rows) > _OPEN_ROWS else content
+
+
+def markdown_tables(text: str) -> list[str]:
+    """Returns the tables of a Markdown text."""
+    found = re.findall(r"(?:^\|.*\n?)+", text, re.MULTILINE)
+    tables = []
+    for block in found:
+        lines = [
+            [cell.strip() for cell in line.strip().strip("|").split("|")]
+            for line in block.strip().splitlines()
+        ]
+        header, rows = lines[0], lines[2:]
+        tables.append(table(header, [row for row in rows if len(row) == len(header)]))
+    return tables
+
+
+def _short(cell: str) -> str:
+    """Returns a number with six digits at most, other text as it is."""
+    if re.fullmatch(r"-?\d+\.\d{5,}(e-?\d+)?", cell):
+        return f"{float(cell):.5g}"
+    return cell
+
+
+def figure(caption: str, content: str) -> str:
+    """Returns a chart in its frame."""
+    return f"<figure><figcaption>{escape(caption)}</figcaption>{content}</figure>"
+
+
+def picture(path: Path, caption: str) -> str:
+    """Returns an image file, stored in the page itself, on white as it was drawn."""
+    data = base64.b64encode(path.read_bytes()).decode()
+    source = f"data:{_MIME[path.suffix]};base64,{data}"
+    return (
+        f'<figure class="picture"><figcaption>{escape(caption)}</figcaption>'
+        f'<img src="{source}" alt="{escape(caption)}"></figure>'
+    )
+
+
+def charts(figures: Iterable[str]) -> str:
+    """Returns figures side by side where there is room."""
+    return f'<div class="charts">{"".join(figures)}</div>'
+
+
+def legend(names: Sequence[str]) -> str:
+    """Returns the key to the colours of `svg.line_chart`."""
+    items = "".join(
+        f'<li><span class="key s{i % SERIES_COLORS}"></span>{escape(name)}</li>'
+        for i, name in enumerate(names)
+    )
+    return f'<ul class="legend">{items}</ul>'
+
+
+def details(summary: str, content: str) -> str:
+    """Returns what opens at a click."""
+    return f"<details><summary>{escape(summary)}</summary>{content}</details>"
+
+
+def code(text: str) -> str:
+    """Returns text as it is typed."""
+    return f"<pre>{escape(text)}</pre>"
