@@ -18,6 +18,7 @@ from typing import Any
 
 from vgg_jax import sweep
 from vgg_jax.cli import run_command
+from vgg_jax.reporting.plots import figure
 from vgg_jax.reporting.published import read_published
 from vgg_jax.reporting.runs import StoredRun
 from vgg_jax.sweeping.table import UNKNOWN, spread, sweep_table
@@ -54,13 +55,14 @@ def main(argv: list[str]) -> int:
 
 
 def write_tables(trials: Sequence[Trial], out: Path) -> None:
-    """Writes table.md and table.csv, and keeps summaries and curves of the finished runs."""
+    """Writes table.md, table.csv and depth.png, and keeps what the finished runs recorded."""
     out.mkdir(parents=True, exist_ok=True)
     lines = list(table_lines(trials))
     with (out / "table.csv").open("w", newline="") as file:
         csv.writer(file, lineterminator="\n").writerows([HEADER, *lines])
     markdown = [HEADER, ["---"] * len(HEADER), *lines]
     (out / "table.md").write_text("".join(f"| {' | '.join(line)} |\n" for line in markdown))
+    draw(trials, out)
     for trial in trials:
         if trial.finished():
             _keep(StoredRun(trial.workdir), out / trial.name)
@@ -71,9 +73,9 @@ def table_lines(trials: Sequence[Trial]) -> Iterator[list[str]]:
     for row in sweep_table(trials):
         net, data, norm = _net(row["config"])
         published = [
-            f"{figure['top1']} ({figure['source'].partition(' ')[0]})"
-            for figure in read_published("cifar")
-            if (figure["net"], figure["dataset"], figure["norm"]) == (net, data, norm)
+            f"{entry['top1']} ({entry['source'].partition(' ')[0]})"
+            for entry in read_published("cifar")
+            if (entry["net"], entry["dataset"], entry["norm"]) == (net, data, norm)
         ]
         yield [
             data,
@@ -85,6 +87,30 @@ def table_lines(trials: Sequence[Trial]) -> Iterator[list[str]]:
             spread(row, "wall_seconds", 1, 0),
             ", ".join(published) or UNKNOWN,
         ]
+
+
+def draw(trials: Sequence[Trial], out: Path) -> None:
+    """Draws depth.png and .svg: test accuracy after the last epoch over the weight layers."""
+    rows = sweep_table(trials)
+    sets = sorted({_net(row["config"])[1] for row in rows})
+    with figure(out / "depth", width=4.5 * len(sets), height=3.5) as drawing:
+        for axes, data in zip(drawing.subplots(1, len(sets), squeeze=False)[0], sets, strict=True):
+            for norm, label in (("none", "without batch norm"), ("batch", "with batch norm")):
+                known = [
+                    (int(net.removeprefix("vgg")), 100 * row["eval/top1_mean"], row)
+                    for row in rows
+                    if row["eval/top1_mean"] is not None
+                    for net, *rest in [_net(row["config"])]
+                    if rest == [data, norm]
+                ]
+                if known:
+                    depths, means, found = zip(*known, strict=True)
+                    spreads = [100 * (row["eval/top1_std"] or 0) for row in found]
+                    axes.errorbar(depths, means, spreads, marker="o", capsize=3, label=label)
+            axes.set(title=data, xlabel="weight layers", ylabel="test accuracy [%]")
+            axes.set_xticks([11, 13, 16, 19])
+            if axes.get_legend_handles_labels()[0]:
+                axes.legend()
 
 
 def _net(config: str) -> tuple[str, str, str]:

@@ -94,9 +94,9 @@ def measure(
     # Imported late: the tables can be written without.
     from vgg_jax.evaluation.posteriors import posteriors
     from vgg_jax.evaluation.reports import accuracy_report, aligned_labels
-    from vgg_jax.weights.store import load_weights
 
     from vgg_jax.cli import show_progress
+    from vgg_jax.weights.store import load_weights
 
     source = open_folder(str(folder), "", ())
     wanted = {e.name: e for n in TABLES if n in tables for _, e in evaluations(tables[n])}
