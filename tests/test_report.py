@@ -52,6 +52,7 @@ def folder(tmp_path_factory):
         for depth, layer in enumerate(LAYERS)
     ]
     rows += [f"D,0,0,{layer},{d},dead_fraction,0.{d}" for d, layer in enumerate(LAYERS)]
+    rows += [f"D,0,{step},all,0,loss,{2.5 - step / 10}" for step in (0, 10, 20)]
     (root / "bn-seed0" / "probes" / "gradients.csv").write_text("\n".join(rows) + "\n")
     (root / "table.csv").write_text("config,eval/top1_mean\nvgg16,0.123456789\n")
     (root / "notes.md").write_text("# Notes\n\n| a | b |\n| --- | ---: |\n| left | 1,234 |\n")
@@ -121,6 +122,7 @@ def test_probes_make_a_map_of_layers_by_steps_and_a_line(page):
     assert heat.count("<title>") == 3 * len(LAYERS)
     assert "conv3_1, step 10: -3 log10 activation_grad_rms" in heat
     assert 'aria-label="dead_fraction over depth' in page
+    assert 'aria-label="loss over step' in page
 
 
 def test_page_asks_for_nothing(reader, page):

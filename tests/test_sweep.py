@@ -2,7 +2,9 @@
 
 import csv
 import fcntl
+import io
 import os
+import re
 import shlex
 import signal
 import statistics
@@ -14,11 +16,13 @@ from pathlib import Path
 
 import pytest
 from pyarrow import parquet
+from rich.console import Console
 
 from vgg_jax.errors import UserError
 from vgg_jax.reporting.runs import StoredRun
 from vgg_jax.sweep import main
 from vgg_jax.sweeping import launchers
+from vgg_jax.sweeping.display import Display
 from vgg_jax.sweeping.execution import Outcome, execute, is_claimed
 from vgg_jax.sweeping.table import format_rows, sweep_table
 from vgg_jax.sweeping.trials import load_trials
@@ -206,6 +210,30 @@ def test_gpus_are_dealt_out(monkeypatch, at_once, each, visible, expected):
     assert [slot["CUDA_VISIBLE_DEVICES"] for slot in slots] == expected
     with pytest.raises(UserError, match="do not fit on 4"):
         launchers.device_slots(3, 2)
+
+
+def test_live_table_shows_what_runs_have_written(sweep_file, tmp_path):
+    good, _, bad = trials = load_trials(sweep_file, tmp_path)
+    for trial in (good, bad):
+        trial.workdir.mkdir()
+    line = '{"step": 7, "train/loss": 0.5}\n{"step": 8, "eval/top1": 0.25}\n{"st'
+    (good.workdir / "metrics.jsonl").write_text(line)
+    (bad.workdir / "log.txt").write_text("starting\nerror: no such thing\n")
+    outcome = Outcome("failed", 2, 2)
+    texts = {}
+    for terminal in (True, False):
+        console = Console(file=io.StringIO(), force_terminal=terminal, width=100, height=30)
+        with Display(trials, console) as display, (good.workdir / ".claim").open("w") as claim:
+            fcntl.flock(claim, fcntl.LOCK_EX)
+            display.ended(bad, outcome)
+            display.refresh()
+        texts[terminal] = console.file.getvalue()
+    assert re.search(r"good-seed3.*running.*8.*loss 0.5000, top-1 25.00%", texts[True])
+    assert re.search(r"good-seed4.*waiting", texts[True])
+    assert re.search(r"bad.*failed", texts[True])
+    assert texts[False] == (
+        "bad: failed, tried 2 times, exit status 2: error: no such thing (1 of 3 ended)\n"
+    )
 
 
 def test_table_without_a_finished_run_is_empty_not_zero(sweep_file, tmp_path):

@@ -87,6 +87,8 @@ def _make_runs(
     arguments: argparse.Namespace, trials: Sequence["Trial"], left: Sequence["Trial"]
 ) -> dict[str, str]:
     """Makes the runs that are left; returns how each ended."""
+    from rich.console import Console
+
     from vgg_jax.sweeping.display import Display
     from vgg_jax.sweeping.execution import Outcome
     from vgg_jax.sweeping.launchers import Launcher, LocalLauncher, RayLauncher, device_slots
@@ -101,7 +103,7 @@ def _make_runs(
         launcher = LocalLauncher(device_slots(arguments.runs_at_once, arguments.devices_per_run))
     ended: dict[str, str] = {}
     try:
-        with StopRequest() as stop, Display(trials) as display:
+        with StopRequest() as stop, Display(trials, Console(stderr=True)) as display:
             for trial in trials:
                 if trial not in left:
                     display.ended(trial, Outcome("finished", 0))

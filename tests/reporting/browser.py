@@ -100,7 +100,8 @@ def chromium() -> Iterator[Browser]:
         os.dup2(source, 3)
         os.dup2(sink, 4)
 
-    with tempfile.TemporaryDirectory() as profile:
+    # Its helpers may still write to the profile while it is removed.
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         process = subprocess.Popen(
             [
                 CHROMIUM,

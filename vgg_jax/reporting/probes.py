@@ -10,13 +10,16 @@ from vgg_jax.reporting.svg import heat_map, line_chart
 # One map needs the same of all these.
 _APART = ("net", "init", "norm", "activation", "pooling", "data", "batch_size", "seed", "quantity")
 
+_MAX_COLUMNS = 60  # of a map; more steps are thinned evenly
+
 
 def probe_charts(path: Path) -> list[str]:
     """Returns a figure for every quantity in a tidy csv file.
 
     Columns: `layer`, `depth`, `step`, `quantity`, `value`, and what the runs differ by. A quantity
-    measured at several steps gives a map of log10(value), layer by step; one measured once, a line
-    over the depth. Values that are not positive have no logarithm and stay empty.
+    measured at several steps gives a map of log10(value), layer by step; one measured once a line
+    over the depth, and one of the whole net a line over the steps. Values that are not positive
+    have no logarithm and stay empty.
     """
     groups: dict[tuple[str, ...], list[dict[str, str]]] = {}
     with path.open(newline="") as file:
@@ -42,6 +45,10 @@ def _chart(quantity: str, rows: list[dict[str, str]]) -> str:
         return line_chart(
             [(quantity, points)], x_label="depth [layers]", y_label=quantity, log_y=True
         )
+    if len(layers) == 1:
+        points = [(step, values[layers[0][1], step]) for step in steps]
+        return line_chart([(quantity, points)], x_label="step", y_label=quantity, log_y=True)
+    steps = steps[:: math.ceil(len(steps) / _MAX_COLUMNS)]
     logs = [[_log10(values.get((layer, step))) for step in steps] for _, layer in layers]
     return heat_map(
         [layer for _, layer in layers],

@@ -30,9 +30,11 @@ def runs_section(runs: Sequence[StoredRun]) -> Iterator[str]:
     yield from learning_curves(runs)
     for run in runs:
         charts = [c for path in _probe_files(run) for c in probe_charts(path)]
-        if charts:
-            yield html.heading(f"{run.name}: layers", 3)
+        if charts and len(runs) == 1:
+            yield html.heading("Layer by layer", 3)
             yield html.charts(charts)
+        elif charts:
+            yield html.details(f"{run.name}, layer by layer", html.charts(charts))
     yield from how_to_repeat(runs)
 
 

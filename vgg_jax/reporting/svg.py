@@ -151,14 +151,14 @@ def _round_ticks(low: float, high: float) -> list[float]:
 
 
 def _log_ticks(low: float, high: float) -> list[float]:
-    """Returns logarithms of round numbers: powers of ten, or over a short range 1, 2, 5."""
-    digits = (1,) if high - low > 3 else (1, 2, 5) if high - low > 0.7 else range(1, 10)
+    """Returns logarithms of round numbers: powers of ten, or over less than a decade any."""
+    if high - low < 1:
+        return [math.log10(tick) for tick in _round_ticks(10.0**low, 10.0**high)]
+    every = math.ceil((high - low) / 6)
+    digits = (1, 2, 5) if high - low < 2 else (1,)
     powers = range(math.floor(low), math.ceil(high) + 1)
-    every = max(1, len(powers) // 6)
     ticks = [p + math.log10(d) for p in powers if p % every == 0 for d in digits]
-    inside = [tick for tick in ticks if low - 1e-9 <= tick <= high + 1e-9]
-    # Less than a digit apart: the ends themselves.
-    return inside if len(inside) > 1 else [low, high]
+    return [tick for tick in ticks if low - 1e-9 <= tick <= high + 1e-9]
 
 
 def _thinned(points: Points) -> Points:

@@ -1,7 +1,6 @@
 """How far a sweep has got: a live table on a terminal, a line for each event in a log."""
 
 import collections
-import sys
 from collections.abc import Sequence
 from types import TracebackType
 
@@ -17,11 +16,11 @@ from vgg_jax.sweeping.trials import Trial
 class Display:
     """Follows runs by what they write to their folders, wherever they are made."""
 
-    def __init__(self, trials: Sequence[Trial]) -> None:
-        """Takes all runs of the sweep, also those finished before."""
+    def __init__(self, trials: Sequence[Trial], console: Console) -> None:
+        """Takes all runs of the sweep, also those finished before, and where to write."""
         self._trials = trials
         self._outcomes: dict[str, Outcome] = {}
-        self._console = Console(file=sys.stderr)
+        self._console = console
         self._live = None
         if self._console.is_terminal:
             self._live = Live(console=self._console, auto_refresh=False)
@@ -51,7 +50,8 @@ class Display:
             text += f", {_figures(StoredRun(trial.workdir))}"
         elif outcome.status == "failed":
             text += f", {_reason(trial, outcome)}"
-        print(f"{text} ({len(self._outcomes)} of {len(self._trials)} ended)", file=sys.stderr)
+        text += f" ({len(self._outcomes)} of {len(self._trials)} ended)"
+        print(text, file=self._console.file, flush=True)
 
     def refresh(self) -> None:
         """Shows what the runs have written by now."""
