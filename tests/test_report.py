@@ -109,8 +109,8 @@ def test_numbers_of_the_runs_are_in_the_tables(reader):
 
 def test_published_figures_stand_beside_mean_and_spread_over_seeds(reader):
     row = reader.cells.index("50.00 ± 0.00")
-    assert reader.cells[row - 5 : row] == ["cifar10", "D", "batch", "1.0", "300 epochs"]
-    assert reader.cells[row + 1 : row + 4] == ["50.00 ± 0.00", "0 1", "93.86"]
+    assert reader.cells[row - 5 : row] == ["D", "batch", "cifar10", "1.0", "epochs: 300"]
+    assert reader.cells[row + 1 : row + 4] == ["50.00 ± 0.00", "0 1", "93.86 a, 94.16 b, 94.00 c"]
 
 
 def test_commands_are_shown_as_typed(page):

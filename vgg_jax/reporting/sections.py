@@ -2,6 +2,7 @@
 
 import itertools
 import statistics
+import string
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -86,20 +87,24 @@ def beside_published(runs: Sequence[StoredRun]) -> Iterator[str]:
     if not comparable:
         return
     yield html.heading("Beside published figures", 3)
+    letters: dict[str, str] = {}  # of the sources, in the order of their appearance
     rows = []
-    for (net, norm, data, width, length), same in itertools.groupby(
-        sorted(comparable, key=_net), key=_net
-    ):
+    for key, same in itertools.groupby(sorted(comparable, key=_net), key=_net):
         members = list(same)
-        last = _mean_and_spread([run.last("eval/top1") for run in members])
-        best = _mean_and_spread([run.best("eval/top1") for run in members])
+        figures = []
+        for row in published_cifar(members[0].config):
+            source = f"{row['source']} ({row['protocol']})"
+            letter = letters.setdefault(source, string.ascii_lowercase[len(letters)])
+            figures.append(f"{row['top1']} {letter}")
+        last, best = (
+            _mean_and_spread([pick(run) for run in members])
+            for pick in (lambda run: run.last("eval/top1"), lambda run: run.best("eval/top1"))
+        )
         seeds = " ".join(str(run.config["seed"]) for run in members)
-        here = [data, net, norm, width, length, last, best, seeds]
-        for i, row in enumerate(published_cifar(members[0].config)):
-            source = f"{row['source']}: {row['protocol']}"
-            rows.append([*(here if i == 0 else [""] * len(here)), row["top1"], source])
-    header = ["data", "net", "norm", "width", "length", "last [%]", "best [%]", "seeds"]
-    yield html.table([*header, "published [%]", "source"], rows)
+        rows.append([*key, last, best, seeds, ", ".join(figures)])
+    header = ["net", "norm", "data", "width", "length", "last [%]", "best [%]", "seeds"]
+    yield html.table([*header, "published [%]"], rows)
+    yield html.note("; ".join(f"{letter}: {source}" for source, letter in letters.items()) + ".")
     yield html.note(
         "Published nets have width 1 and hundreds of epochs: a run with less is no reproduction."
     )
@@ -187,7 +192,7 @@ def _probe_files(run: StoredRun) -> list[Path]:
 def _net(run: StoredRun) -> tuple[str, ...]:
     keys = ("model.variant", "model.norm", "data.name", "model.width")
     steps, epochs = run.config.get("steps"), run.config.get("epochs")
-    length = f"{epochs:g} epochs" if steps is None else f"{steps} steps"
+    length = f"epochs: {epochs:g}" if steps is None else f"steps: {steps}"
     return (*(str(run.config.get(key)) for key in keys), length)
 
 
