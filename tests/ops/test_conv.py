@@ -14,9 +14,9 @@ from vgg_jax.ops import conv
 # Reaches every formulation: (N, H, W, C_in, C_out, K).
 SHAPES = {
     "odd map": (2, 7, 9, 3, 5, 3),
-    "many rows": (2, 6, 5, 16, 4, 3),
-    "5x5 kernel": (2, 8, 6, 16, 3, 5),
-    "side by side": (3, 6, 5, 33, 34, 3),
+    "many rows": (2, 6, 15, 32, 4, 3),
+    "5x5 kernel": (2, 8, 15, 32, 3, 5),
+    "winograd": (3, 8, 7, 64, 65, 3),
     "1x1 kernel": (2, 5, 6, 4, 3, 1),
     "4x4 map": (2, 4, 4, 17, 3, 3),
     "2x2 map": (3, 2, 2, 4, 6, 3),
@@ -111,7 +111,7 @@ def test_equals_the_library_in_float64(shape: tuple[int, ...]) -> None:
 
 
 @pytest.mark.parametrize("transform", TRANSFORMATIONS)
-@pytest.mark.parametrize("name", ["side by side", "2x2 map", "many rows"])
+@pytest.mark.parametrize("name", ["winograd", "2x2 map", "many rows"])
 def test_transformations_equal_the_library(name: str, transform: Callable) -> None:
     with jax.enable_x64(True):
         images, kernel = operands(SHAPES[name], "float64")
@@ -147,22 +147,62 @@ def test_a_part_of_the_images_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None
     row_bytes = 6 * 3 * 16 * 4
     for rows in (1, 2, 6, 12):
         monkeypatch.setattr(conv, "_PART_BYTES", rows * row_bytes)
-        assert_same(jax.jit(gradients(conv.conv2d))(images, kernel), desired, 1e-5)
+        assert_same(jax.jit(gradients(conv.patches))(images, kernel), desired, 1e-5)
         jax.clear_caches()
+
+
+@pytest.mark.parametrize(
+    "shape", [(6, 9, 7, 70, 66, 3), (1, 1, 2, 3, 4, 3), (5, 8, 8, 96, 80, 3), (400, 2, 3, 2, 3, 3)]
+)
+def test_winograd_equals_the_library(shape: tuple[int, ...]) -> None:
+    """Maps that are no multiple of the tile, and batches of several parts."""
+    with jax.enable_x64(True):
+        images, kernel = operands(shape, "float64")
+        for transform in (lambda convolve: convolve, gradients):
+            actual = jax.jit(transform(conv.winograd))(images, kernel)
+            assert_same(actual, jax.jit(transform(library))(images, kernel), 1e-10)
+
+
+@pytest.mark.parametrize("channels", [64, 256])
+def test_rounding_error_of_winograd(channels: int) -> None:
+    """In float32, where its transforms lose two to three bits against the library's 1e-6."""
+    images, kernel = operands((4, 8, 8, channels, channels, 3), "float32")
+    with jax.enable_x64(True):
+        exact = [leaf.astype("float64") for leaf in (images, kernel)]
+        desired = jax.jit(lambda i, k: (library(i, k), *gradients(library)(i, k)))(*exact)
+    actual = jax.jit(lambda i, k: (conv.winograd(i, k), *gradients(conv.winograd)(i, k)))(
+        images, kernel
+    )
+    for leaf, reference in zip(actual, desired, strict=True):
+        reference = np.asarray(reference)
+        error = np.linalg.norm(np.asarray(leaf, np.float64) - reference)
+        assert error < 1e-5 * np.linalg.norm(reference)
+
+
+def test_the_choice_follows_the_shape() -> None:
+    """What the comments in ops/conv.py say, at VGG-16's own layers."""
+    assert conv.along_images((128, 8, 8, 256), (3, 3, 256, 256)) is conv.winograd
+    assert conv.along_images((8, 224, 224, 64), (3, 3, 64, 64)) is conv.library
+    assert conv.along_images((128, 2, 2, 512), (3, 3, 512, 512)) is conv.taps
+    assert conv.along_kernel((8, 224, 224, 64), (3, 3, 64, 64)) is conv.patches
+    assert conv.along_kernel((8, 112, 112, 128), (3, 3, 128, 128)) is conv.winograd
+    assert conv.along_kernel((8, 14, 14, 512), (3, 3, 512, 512)) is conv.library
+    # One image is too few tiles for the kernel's transform to pay.
+    assert conv.along_images((1, 28, 28, 512), (3, 3, 512, 512)) is conv.library
 
 
 def test_the_batch_may_be_sharded() -> None:
     devices = jax.devices()
     mesh = jax.make_mesh((len(devices),), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
-    shape = (2 * len(devices), 6, 5, 33, 34, 3)
+    shape = (2 * len(devices), 8, 8, 64, 64, 3)
     images, kernel = operands(shape, "float32")
     sharded = jax.device_put(images, NamedSharding(mesh, PartitionSpec("data")))
     desired = gradients(library)(images, kernel)
-    assert_same(jax.jit(gradients(conv.conv2d))(sharded, kernel), desired, 1e-5)
+    assert_same(jax.jit(gradients(conv.conv2d))(sharded, kernel), desired, 1e-4)
     mapped = jax.pmap(gradients(conv.conv2d), in_axes=(0, None))
     parts = mapped(images.reshape(len(devices), 2, *images.shape[1:]), kernel)
-    assert_same(parts[0].reshape(images.shape), desired[0], 1e-5)
-    assert_same(parts[1].sum(0), desired[1], 1e-5)
+    assert_same(parts[0].reshape(images.shape), desired[0], 1e-4)
+    assert_same(parts[1].sum(0), desired[1], 1e-4)
 
 
 @pytest.mark.parametrize("platform", ["cuda", "tpu"])
@@ -179,8 +219,8 @@ def test_accelerators_run_the_library_operation(platform: str) -> None:
 
 def test_the_train_step_needs_no_more_memory_than_the_library() -> None:
     """The temporary memory of two layers and their gradients."""
-    images, first = operands((16, 32, 32, 16, 64, 3), "float32")
-    _, second = operands((16, 32, 32, 64, 64, 3), "float32")
+    images, first = operands((64, 32, 32, 16, 64, 3), "float32")
+    _, second = operands((64, 32, 32, 64, 64, 3), "float32")
 
     def temporaries(convolve: Callable) -> int:
         def objective(first: jax.Array, second: jax.Array) -> jax.Array:
@@ -189,5 +229,5 @@ def test_the_train_step_needs_no_more_memory_than_the_library() -> None:
         compiled = jax.jit(jax.grad(objective, (0, 1))).lower(first, second).compile()
         return compiled.memory_analysis().temp_size_in_bytes
 
-    # The images side by side cost one copy of a layer's input.
+    # The transformed tiles of a part cost as much as a few of its images.
     assert temporaries(conv.conv2d) <= 1.5 * temporaries(library)

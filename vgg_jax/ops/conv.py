@@ -1,11 +1,12 @@
 """Same-padded 2-D convolution: the library's on accelerators, the fastest measured form on a CPU.
 
 XLA's CPU convolution runs at the speed of a matrix product for most VGG layers, but its gradient
-with respect to the kernel at a tenth of it, and 2x2 maps at a hundredth. Convolution is linear in
-the images and in the kernel, so each of the two linear maps may be written in its own way: the one
-along the images is chosen for its transpose, the gradient with respect to the images, and the one
-along the kernel for the gradient with respect to the kernel. All are plain JAX code, which
-differentiates to any order, forwards and backwards.
+with respect to the kernel at a tenth to a half of it, and 2x2 maps at a hundredth; Winograd's
+algorithm passes it where the layers are wide. Convolution is linear in the images and in the
+kernel, so each of the two linear maps may be written in its own way: the one along the images is
+chosen for its transpose too, the gradient with respect to the images, and the one along the kernel
+for the gradient with respect to the kernel. All are plain JAX code, which differentiates to any
+order, forwards and backwards.
 """
 
 from collections.abc import Callable
@@ -13,14 +14,32 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.custom_derivatives import SymbolicZero
 
 Shape = tuple[int, ...]
 Formulation = Callable[[jax.Array, jax.Array], jax.Array]
 
+# Of F(4x4, 3x3), interpolated at 0, 1, -1, 2, -2 and infinity.
+_INPUT_TRANSFORM = np.array(
+    [
+        [4, 0, -5, 0, 1, 0],
+        [0, -4, -4, 1, 1, 0],
+        [0, 4, -4, -1, 1, 0],
+        [0, -2, -1, 2, 1, 0],
+        [0, 2, -1, -2, 1, 0],
+        [0, 4, 0, -5, 0, 1],
+    ]
+)
+_KERNEL_TRANSFORM = (
+    np.array([[6, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [1, -2, 4], [0, 0, 24]]) / 24
+)
+_OUTPUT_TRANSFORM = np.array(
+    [[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]]
+)
 _PART_BYTES = 2 * 2**20  # what the second- and third-level caches hold
-_WIDE_MAP = 256  # columns at which the library is at full speed with 64 channels
+_PART_ELEMENTS = 2**15  # tiles times channels: 5 MB once transformed, which the caches hold
 
 
 @jax.custom_jvp
@@ -71,14 +90,14 @@ def _per_backend(
 
 def along_images(images: Shape, kernel: Shape) -> Formulation:
     """Chooses for the forward pass and for the gradient with respect to the images."""
-    n, height, width, _ = images
-    size, _, *channels = kernel
+    _, height, width, _ = images
     # 512 channels: 354 for 2 at 2x2 maps, 276 for 185 at 4x4, where most taps reach the padding.
-    if size == 1 or max(height, width) <= 4:
+    if kernel[0] == 1 or max(height, width) <= 4:
         return taps
-    # 64 channels: 127 for 70 at 32x32 maps, 177 for 106 at 16x16.
-    if n > 1 and width <= 64 and 32 < min(channels) <= 64:
-        return side_by_side
+    # 128 channels: 223 for 203 at 16x16 maps; 256: 378 for 191 at 8x8, 312 for 193 at 56x56; 512:
+    # 310 for 196 at 28x28. On wider maps of 64 and 128 channels the transforms cost what they save.
+    if _suits_winograd(images, kernel) and width <= 64:
+        return winograd
     return library
 
 
@@ -88,29 +107,36 @@ def along_kernel(images: Shape, kernel: Shape) -> Formulation:
     # 512 channels: 270 for 159 at 2x2 maps.
     if kernel[0] == 1 or max(height, width) <= 2:
         return taps
-    # 3 channels: 21 for 14 at 32x32 maps, 21 for 10 at 224x224.
-    if channels < 16:
+    # 157 for 27 with 128 channels at 112x112 maps, 247 for 103 with 256 at 56x56. With 64 channels
+    # at 224x224 maps 70, which patches pass.
+    if _suits_winograd(images, kernel) and (width <= 64 or min(kernel[2:]) > 64):
+        return winograd
+    # 3 channels: 21 for 14 at 32x32 maps, 16 channels: 63 for 40. 14x14 maps: 187 for 167.
+    if channels < 32 or width <= 14:
         return library
-    # 98 for 31 with 64 channels at 224x224 maps, 139 for 25 with 128 at 112x112.
+    # 98 for 33 with 64 channels at 224x224 maps, 117 for 25 at 112x112.
     return patches
+
+
+def _suits_winograd(images: Shape, kernel: Shape) -> bool:
+    n, height, width, _ = images
+    size, _, *channels = kernel
+    down, across = -(-height // 4), -(-width // 4)
+    return (
+        size == 3
+        # 32 channels: the transforms cost more than the products.
+        and min(channels) >= 64
+        # 14x14 maps: 16x16 positions computed, 170 for 190.
+        and 16 * down * across <= 1.25 * height * width
+        # Few tiles: transforming the kernel costs more than the products.
+        and n * down * across >= max(channels) // 4
+    )
 
 
 def library(images: jax.Array, kernel: jax.Array) -> jax.Array:
     return lax.conv_general_dilated(
         images, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
     )
-
-
-def side_by_side(images: jax.Array, kernel: jax.Array) -> jax.Array:
-    """The library's, on several images in a row with zero columns between: it likes wide maps."""
-    n, height, width, _ = images.shape
-    gap = kernel.shape[0] // 2
-    count = _largest_divisor(n, -(-_WIDE_MAP // width))
-    spaced = jnp.pad(images, ((0, 0), (0, 0), (0, gap), (0, 0)))
-    strips = spaced.reshape(n // count, count, height, width + gap, -1).swapaxes(1, 2)
-    outputs = library(strips.reshape(n // count, height, count * (width + gap), -1), kernel)
-    outputs = outputs.reshape(n // count, height, count, width + gap, -1)[:, :, :, :width]
-    return outputs.swapaxes(1, 2).reshape(n, height, width, -1)
 
 
 def taps(images: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -174,6 +200,55 @@ def patches(images: jax.Array, kernel: jax.Array) -> jax.Array:
     starts = jnp.meshgrid(jnp.arange(0, n, count), jnp.arange(0, height, rows), indexing="ij")
     parts = lax.map(convolve, tuple(axis.ravel() for axis in starts))
     return parts.reshape(n, height, width, features)
+
+
+def winograd(images: jax.Array, kernel: jax.Array) -> jax.Array:
+    """F(4x4, 3x3) of Lavin & Gray (2016), arXiv 1509.09308: a quarter of the multiplications.
+
+    Tiles of 6x6 inputs, which overlap by two, give 4x4 outputs by 36 products of (tiles, C_in) with
+    (C_in, C_out), for a part of the images at a time, so that its tiles stay in the cache.
+    """
+    n, height, width, channels = images.shape
+    features = kernel.shape[-1]
+    down, across = -(-height // 4), -(-width // 4)
+    part_tiles = max(_PART_ELEMENTS // min(channels, features), 128)
+    count = _largest_divisor(n, part_tiles // (down * across))
+    margins = ((0, 0), (1, 4 * down + 3 - height), (1, 4 * across + 3 - width), (0, 0))
+    # Output channels first: so the transpose of a product is a product without a transposition.
+    factors = _mix(_KERNEL_TRANSFORM, _mix(_KERNEL_TRANSFORM, kernel.swapaxes(2, 3)).swapaxes(0, 1))
+    factors = factors.reshape(36, features, channels)
+
+    # Rematerialised: the transpose would keep the tiles of every part.
+    @partial(jax.checkpoint, prevent_cse=False)
+    def convolve(part: jax.Array) -> jax.Array:
+        padded = jnp.pad(part, margins)
+        tiles = _mix(_INPUT_TRANSFORM, _windows(padded, 1))
+        tiles = _mix(_INPUT_TRANSFORM, _windows(tiles, 3)).reshape(36, -1, channels)
+        products = lax.dot_general(tiles, factors, (((2,), (2,)), ((0,), (0,))))
+        columns = _mix(_OUTPUT_TRANSFORM, products.reshape(6, 6, -1, features))
+        outputs = _mix(_OUTPUT_TRANSFORM, columns.swapaxes(0, 1))
+        outputs = outputs.reshape(4, 4, count, down, across, features).transpose(2, 3, 0, 4, 1, 5)
+        return outputs.reshape(count, 4 * down, 4 * across, features)[:, :height, :width]
+
+    parts = lax.map(convolve, images.reshape(n // count, count, height, width, channels))
+    return parts.reshape(n, height, width, features)
+
+
+def _windows(images: jax.Array, axis: int) -> jax.Array:
+    """Cuts an axis of 4 * (t + 1) into t windows of six, four apart: (6, ..., t, ...)."""
+    blocks = images.shape[axis] // 4
+    split = images.reshape(*images.shape[:axis], blocks, 4, *images.shape[axis + 1 :])
+    phases = [lax.squeeze(phase, (axis + 1,)) for phase in lax.split(split, (1,) * 4, axis + 1)]
+    first = [lax.slice_in_dim(phase, 0, blocks - 1, axis=axis) for phase in phases]
+    return jnp.stack(
+        first + [lax.slice_in_dim(phase, 1, blocks, axis=axis) for phase in phases[:2]]
+    )
+
+
+def _mix(matrix: np.ndarray, arrays: jax.Array) -> jax.Array:
+    """Multiplies a small matrix with the leading axis: (k, ...) to (j, ...)."""
+    mixed = jnp.asarray(matrix, arrays.dtype) @ arrays.reshape(arrays.shape[0], -1)
+    return mixed.reshape(-1, *arrays.shape[1:])
 
 
 def _largest_divisor(number: int, limit: int) -> int:
