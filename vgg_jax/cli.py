@@ -3,16 +3,19 @@
 import ast
 import importlib.util
 import sys
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 from ml_collections import ConfigDict
+from tqdm import tqdm
 
 from vgg_jax.errors import UserError, unknown_name
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, the shell's convention
+LOG_SECONDS = 30  # between two lines of progress in a log
 
 
 def run_command(main: Callable[[list[str]], int]) -> NoReturn:
@@ -63,6 +66,21 @@ def flatten(config: ConfigDict) -> dict[str, Any]:
         else:
             flat[key] = value
     return flat
+
+
+def show_progress(items: range, unit: str) -> Iterator[int]:
+    """Yields the items, with a progress bar on a terminal and a line now and then in a log."""
+    if sys.stderr.isatty():
+        yield from tqdm(items, unit=unit, dynamic_ncols=True)
+        return
+    started = told = time.perf_counter()
+    for done, item in enumerate(items):
+        now = time.perf_counter()
+        if now - told > LOG_SECONDS:
+            left = (now - started) / done * (len(items) - done)
+            print(f"{done}/{len(items)} {unit}s, {left:.0f} s left", file=sys.stderr, flush=True)
+            told = now
+        yield item
 
 
 def _config_function(path: Path) -> Callable[[str], ConfigDict]:

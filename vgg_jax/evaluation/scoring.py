@@ -1,5 +1,7 @@
 """Accuracy as masked sums: every example counts once, padding never."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -43,3 +45,16 @@ def accuracies(sums: dict[str, float], expected_examples: int) -> dict[str, floa
     assert examples == expected_examples, f"scored {examples} of {expected_examples} examples"
     means = {name: float(sums[name]) / examples for name in ("loss", "top1", "top5")}
     return means | {"examples": examples}
+
+
+def wilson_interval(correct: int, examples: int) -> tuple[float, float]:
+    """Returns the 95% score interval of a fraction (Wilson 1927), as fractions.
+
+    It accounts for the choice of examples alone, as if they were drawn at random.
+    """
+    z = 1.959964  # the 97.5th percentile of the normal distribution
+    share = correct / examples
+    centre = share + z * z / (2 * examples)
+    half = z * math.sqrt(share * (1 - share) / examples + (z / (2 * examples)) ** 2)
+    scale = 1 + z * z / examples
+    return max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale)

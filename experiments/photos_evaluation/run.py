@@ -1,0 +1,134 @@
+"""VGG-19 on labelled photos, by the paper's protocols, against an independent implementation.
+
+    python -m experiments.photos_evaluation.run --weights=FILE --data_dir=DIR [--out=DIR]
+
+DIR holds photos.csv, photos/ and photos_oracle.json. What is stored already under --out is not
+measured again; the table is rebuilt each time.
+"""
+
+import argparse
+import csv
+import json
+import os
+import platform
+import time
+from pathlib import Path
+
+import numpy as np
+
+from vgg_jax.cli import run_command, show_progress
+from vgg_jax.compilation_cache import enable_compilation_cache
+from vgg_jax.data.folder import FolderSource, imagenet_classes
+from vgg_jax.errors import UserError
+from vgg_jax.evaluation.posteriors import posteriors
+from vgg_jax.evaluation.reports import accuracy_report
+from vgg_jax.training.workdir import environment, write_json
+from vgg_jax.weights.store import Weights, load_weights
+
+RESULTS = Path(__file__).parent / "results"
+BATCH_SIZE = 16
+# Protocol, scale and number of photos, with the oracle's counts; then those without.
+CHECKED = (("dense", 256, 100), ("dense", 288, 100), ("center", 256, 500))
+FEW = 40
+COMPARED = (("center", 256), ("dense", 256), ("dense", 384), ("dense", 512), ("multicrop", 256))
+AVERAGES = {
+    "dense 256,384,512": (("dense", 256), ("dense", 384), ("dense", 512)),
+    "both 256": (("dense", 256), ("multicrop", 256)),
+}
+
+
+def main(argv: list[str]) -> int:
+    """Runs the command line; returns its exit status."""
+    parser = argparse.ArgumentParser(prog="python -m experiments.photos_evaluation.run")
+    parser.add_argument("--weights", type=Path, required=True, help="VGG-19's weights file")
+    parser.add_argument("--data_dir", type=Path, required=True, help="folder of photos.csv")
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    args = parser.parse_args(argv)
+    if not (args.data_dir / "photos.csv").is_file():
+        raise UserError(f"no photos.csv in {args.data_dir}: give the folder that holds it")
+    enable_compilation_cache()
+    args.out.mkdir(parents=True, exist_ok=True)
+    weights = load_weights(args.weights)
+    for protocol, scale, count in CHECKED:
+        measure(weights, args.data_dir, args.out, protocol, scale, count)
+    for protocol, scale in COMPARED:
+        measure(weights, args.data_dir, args.out, protocol, scale, FEW)
+        write_table(args.data_dir, args.out)
+    return 0
+
+
+def open_photos(data_dir: Path, count: int) -> FolderSource:
+    """Opens the first photos of photos.csv, in its order, as the oracle does."""
+    with (data_dir / "photos.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))[:count]
+    labels = np.array([int(row["index"]) for row in rows], np.int32)
+    files = [row["file"] for row in rows]
+    return FolderSource(data_dir, files, labels, tuple(imagenet_classes().values()))
+
+
+def measure(
+    weights: Weights, data_dir: Path, out: Path, protocol: str, scale: int, count: int
+) -> None:
+    """Stores the scores and the probabilities of one protocol at one scale."""
+    stem = out / f"{protocol}_{scale}_{count}"
+    if stem.with_suffix(".json").exists():
+        return
+    print(f"{protocol} at {scale}, {count} photos", flush=True)
+    started = time.perf_counter()
+    probabilities, labels = posteriors(
+        [weights],
+        open_photos(data_dir, count),
+        protocol=protocol,
+        scales=(scale,),
+        batch_size=BATCH_SIZE,
+        progress=lambda indices: show_progress(indices, "photo"),
+    )
+    report = accuracy_report(probabilities, labels)
+    report |= {"protocol": protocol, "scale": scale, "crop": weights.preprocessing.crop}
+    report |= {"seconds": time.perf_counter() - started, "cores": os.cpu_count()}
+    report |= {"machine": platform.machine(), **environment()}
+    if count == FEW:  # to average over scales and protocols
+        np.savez_compressed(stem, probabilities=probabilities.astype(np.float16), labels=labels)
+    write_json(stem.with_suffix(".json"), report)
+
+
+def write_table(data_dir: Path, out: Path) -> None:
+    """Writes table.md from what is stored."""
+    oracle = json.loads((data_dir / "photos_oracle.json").read_text())
+    known = {("center", 256): oracle["centre_crop"]}
+    known |= {("dense", scale): oracle["dense"][f"Q{scale}"] for scale in (256, 288)}
+    lines = [
+        "| protocol | photos | top-1 right | top-5 right | oracle, top-1 | oracle, top-5 |",
+        "| --- | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for protocol, scale, count in CHECKED:
+        path = out / f"{protocol}_{scale}_{count}.json"
+        if path.exists():
+            wanted = known[protocol, scale]
+            theirs = [round(wanted[name] * wanted["images"]) for name in ("top1", "top5")]
+            lines.append(row(f"{protocol} {scale}", json.loads(path.read_text()), *theirs))
+    stored: dict[tuple[str, int], np.ndarray] = {}
+    for protocol, scale in COMPARED:
+        path = out / f"{protocol}_{scale}_{FEW}.npz"
+        if path.exists():
+            with np.load(path) as file:
+                stored[protocol, scale] = file["probabilities"].astype(np.float32)
+                labels = file["labels"]
+            report = accuracy_report(stored[protocol, scale], labels)
+            lines.append(row(f"{protocol} {scale}", report))
+    for name, members in AVERAGES.items():
+        if stored.keys() >= set(members):
+            mean = np.mean([stored[member] for member in members], 0)
+            lines.append(row(name, accuracy_report(mean, labels)))
+    (out / "table.md").write_text("\n".join(lines) + "\n")
+
+
+def row(name: str, report: dict, *oracle: int) -> str:
+    """Returns a line of the table."""
+    theirs = [str(count) for count in oracle] or ["", ""]
+    cells = (name, report["examples"], report["top1_correct"], report["top5_correct"], *theirs)
+    return f"| {' | '.join(map(str, cells))} |"
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,123 @@
+"""Measures the accuracy of weights or of a run, by the protocols of the VGG paper.
+
+    python -m vgg_jax.evaluate --weights=vgg16.safetensors --folder=DIR
+    python -m vgg_jax.evaluate --weights=FILE --folder=DIR --protocol=dense --scales=256,384,512
+    python -m vgg_jax.evaluate --weights=FILE --weights=FILE --folder=DIR --protocol=both
+    python -m vgg_jax.evaluate --workdir=runs/vgg16-digits
+    python -m vgg_jax.evaluate --weights=net.safetensors --config=configs/vgg16.py:cifar10
+
+DIR has class folders, named by class or by ImageNet's wnid. Several --weights or --workdir are an
+ensemble: their probabilities are averaged. Protocols: center, dense, multicrop, both
+(vgg_jax.evaluation.protocols). Scales are the shortest side in pixels; the probabilities of several
+are averaged; the first network's own resize where none is given. --json=OUT writes accuracies as
+fractions.
+"""
+
+import argparse
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vgg_jax.cli import load_config, run_command, show_progress
+from vgg_jax.errors import UserError
+
+if TYPE_CHECKING:
+    from vgg_jax.data.sources import Source
+
+
+def main(argv: list[str]) -> int:
+    """Runs the command line; returns its exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m vgg_jax.evaluate",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--weights", action="append", default=[], help="weights file; repeatable")
+    parser.add_argument("--workdir", action="append", default=[], help="run; repeatable")
+    data = parser.add_mutually_exclusive_group()
+    data.add_argument("--folder", type=Path, help="class folders of images")
+    data.add_argument("--config", help="config file whose evaluation data is used")
+    parser.add_argument("--protocol", default="center", help="center, dense, multicrop or both")
+    parser.add_argument("--scales", type=_scales, help="such as 256,384,512")
+    parser.add_argument("--batch_size", type=int, default=32, help="images at a time; 32")
+    parser.add_argument("--per_class", action="store_true", help="a line for every class")
+    parser.add_argument("--confusions", action="store_true", help="the most frequent mistakes")
+    parser.add_argument("--json", type=Path, metavar="OUT", help="file to write the result to")
+    overrides = [argument for argument in argv if argument.startswith("--config.")]
+    args = parser.parse_args([argument for argument in argv if argument not in overrides])
+    if not args.weights and not args.workdir:
+        raise UserError("nothing to evaluate: give --weights=FILE or --workdir=DIR")
+    if overrides and args.config is None:
+        raise UserError(f"{overrides[0]} changes a config: give --config=FILE too")
+    if args.batch_size < 1:
+        raise UserError(f"--batch_size={args.batch_size} must be at least 1")
+
+    report = _measure(args, overrides)
+    from vgg_jax.evaluation.reports import report_lines
+    from vgg_jax.training.workdir import write_json
+
+    for line in report_lines(report):
+        print(line)
+    if args.json is not None:
+        try:
+            args.json.parent.mkdir(parents=True, exist_ok=True)
+            write_json(args.json, report)
+        except OSError as error:
+            raise UserError(f"cannot write {args.json}: {error.strerror}") from error
+    return 0
+
+
+def _scales(text: str) -> tuple[int, ...]:
+    return tuple(int(scale) for scale in text.split(","))
+
+
+def _measure(args: argparse.Namespace, overrides: list[str]) -> dict[str, Any]:
+    # Imported late: --help and a mistyped argument answer at once.
+    from vgg_jax.compilation_cache import enable_compilation_cache
+    from vgg_jax.evaluation.reports import evaluate
+    from vgg_jax.training.restore import load_run
+    from vgg_jax.training.workdir import environment
+    from vgg_jax.weights.store import load_weights
+
+    enable_compilation_cache()
+    runs = [load_run(Path(workdir)) for workdir in args.workdir]
+    nets = [*map(load_weights, args.weights), *(weights for weights, _, _ in runs)]
+    if args.folder is not None or args.config is not None:
+        source, dataset = _open_data(args, overrides)
+    elif runs:
+        _, source, dataset = runs[0]
+    else:
+        raise UserError("which images? Give --folder=DIR with class folders, or --config=FILE")
+    started = time.perf_counter()
+    report = evaluate(
+        nets,
+        source,
+        dataset=dataset,
+        protocol=args.protocol,
+        scales=args.scales,
+        batch_size=args.batch_size,
+        with_classes=args.per_class,
+        with_confusions=args.confusions,
+        progress=lambda indices: show_progress(indices, "image"),
+    )
+    return {
+        **report,
+        "weights": [*args.weights, *args.workdir],
+        "seconds": time.perf_counter() - started,
+        **environment(),
+    }
+
+
+def _open_data(args: argparse.Namespace, overrides: list[str]) -> "tuple[Source, str]":
+    from vgg_jax.data.folder import open_folder
+    from vgg_jax.data.sources import open_source
+
+    if args.folder is not None:
+        return open_folder(str(args.folder), "", ()), str(args.folder)
+    data = load_config(args.config, overrides).data
+    return open_source(data, data.eval_split), f"{data.name} {data.eval_split}".rstrip()
+
+
+if __name__ == "__main__":
+    run_command(main)

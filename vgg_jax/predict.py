@@ -1,0 +1,103 @@
+"""Says what is in images: the most probable classes of each.
+
+    python -m vgg_jax.predict --weights=vgg16.safetensors cat.jpg dog.png
+    python -m vgg_jax.predict --weights=vgg16.safetensors --top=3 --json *.jpg
+
+Images of any common format. One that cannot be read is named on stderr, the others are done, and
+the exit status is 2. --json prints one object a line, {"image", "predictions": [{"class", "name",
+"probability"}]}.
+"""
+
+import argparse
+import json
+import sys
+import types
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vgg_jax.cli import EXIT_USER_ERROR, run_command
+from vgg_jax.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from vgg_jax.evaluation.prediction import Prediction
+    from vgg_jax.weights.store import Weights
+
+
+def main(argv: list[str]) -> int:
+    """Runs the command line; returns its exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m vgg_jax.predict",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--weights", required=True, help="weights file; see vgg_jax.convert")
+    parser.add_argument("--top", type=int, default=5, help="classes to name; 5")
+    parser.add_argument("--json", action="store_true", help="one JSON object a line")
+    parser.add_argument("images", metavar="IMAGE", nargs="+")
+    args = parser.parse_args(argv)
+
+    # Imported late: --help answers at once.
+    from vgg_jax.compilation_cache import enable_compilation_cache
+    from vgg_jax.weights.store import load_weights
+
+    enable_compilation_cache()
+    weights = load_weights(args.weights)
+    status = 0
+    for image, found in _classified(weights, args.images, args.top):
+        if isinstance(found, UserError):
+            print(f"error: {found}", file=sys.stderr)
+            status = EXIT_USER_ERROR
+        elif args.json:
+            print(json.dumps({"image": image, "predictions": [_as_json(p) for p in found]}))
+        else:
+            print(image)
+            for prediction in found:
+                print(f"  {prediction.probability:>7.2%}  {prediction.name}")
+    return status
+
+
+def _classified(
+    weights: "Weights", images: Sequence[str], top: int
+) -> Iterator[tuple[str, "list[Prediction] | UserError"]]:
+    """Yields every image with its classes, or with why it cannot be read, in order."""
+    from vgg_jax.evaluation.prediction import BATCH, predict_pixels
+
+    for start in range(0, len(images), BATCH):
+        readable: list[tuple[str, np.ndarray]] = []
+        found: dict[str, list[Prediction] | UserError] = {}
+        for image in images[start : start + BATCH]:
+            try:
+                readable.append((image, weights.preprocessing.load(Path(image))))
+            except UserError as error:
+                found[image] = error
+        if readable:
+            predictions = predict_pixels(weights, [pixels for _, pixels in readable], top=top)
+            for (image, _), prediction in zip(readable, predictions, strict=True):
+                found[image] = prediction
+        for image in images[start : start + BATCH]:
+            yield image, found[image]
+
+
+def _as_json(prediction: "Prediction") -> dict[str, Any]:
+    label, name, probability = prediction
+    return {"class": label, "name": name, "probability": probability}
+
+
+class _CallableModule(types.ModuleType):
+    """This module has the name of the function `vgg_jax.predict`: once imported, it answers too."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> "list[list[Prediction]]":
+        """Calls `vgg_jax.evaluation.prediction.predict`."""
+        from vgg_jax.evaluation.prediction import predict
+
+        return predict(*args, **kwargs)
+
+
+sys.modules[__name__].__class__ = _CallableModule
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,70 @@
+"""A trained run as `Weights`, to evaluate, to predict with, to keep without its checkpoints."""
+
+import json
+from pathlib import Path
+
+import jax
+import numpy as np
+import optax
+from ml_collections import ConfigDict
+
+from vgg_jax.data.examples import eval_resize
+from vgg_jax.data.preprocessing import Preprocessing
+from vgg_jax.data.sources import Source, open_source
+from vgg_jax.errors import UserError
+from vgg_jax.models import build_model
+from vgg_jax.training.checkpoints import Checkpoints
+from vgg_jax.training.optimizers import make_optimizer
+from vgg_jax.training.parallel import make_parallel
+from vgg_jax.training.state import TrainState, init_variables, new_state
+from vgg_jax.training.workdir import CONFIG_FILE
+from vgg_jax.weights.store import Weights
+
+
+def load_run(workdir: Path) -> tuple[Weights, Source, str]:
+    """Reads the newest checkpoint of a run directory.
+
+    Returns:
+      The weights that the run is evaluated with (the averaged ones, where it keeps them), its
+      evaluation data, and that data's name.
+
+    Raises:
+      UserError: no run is there, it has no checkpoint that can be read, or its data is missing.
+    """
+    path = workdir / CONFIG_FILE
+    if not path.is_file():
+        raise UserError(f"no run in {workdir}: give the --workdir of vgg_jax.train")
+    config = ConfigDict(json.loads(path.read_text()))
+    data = config.data
+    model = build_model(
+        config.model, image_size=data.image_size, compute_dtype=config.compute_dtype
+    )
+    # The schedule has no part in the shapes of the state.
+    optimizer = make_optimizer(config.optimizer, optax.constant_schedule(0.0))
+
+    def init_fn() -> TrainState:
+        variables = init_variables(model, config.seed, data.image_size)
+        return new_state(variables, optimizer, with_ema=config.optimizer.ema > 0)
+
+    folder = workdir / "checkpoints"
+    if not folder.is_dir():
+        raise UserError(f"no checkpoints in {workdir}: train it first")
+    parallel = make_parallel("jit", devices=jax.devices()[:1])
+    checkpoints = Checkpoints(folder, config.checkpoint.keep)
+    try:
+        restored = checkpoints.restore(parallel.abstract(init_fn))
+    finally:
+        checkpoints.close()
+    if restored is None:
+        raise UserError(f"no checkpoints in {workdir}: train it first")
+    state, _ = restored
+
+    source = open_source(data, data.eval_split)
+    preprocessing = Preprocessing(
+        resize=eval_resize(source, data), crop=data.image_size, mean=data.mean, std=data.std
+    )
+    origin = {"layout": "run", "file": workdir.resolve().name, "step": int(np.asarray(state.step))}
+    weights = Weights(
+        model, state.eval_variables(), preprocessing, tuple(source.class_names), origin
+    )
+    return weights, source, f"{data.name} {data.eval_split}".rstrip()
