@@ -4,19 +4,26 @@
     python -m vgg_jax.convert --from=timm --variant=A --norm=batch timm.safetensors A.safetensors
     python -m vgg_jax.convert --from=keras --variant=E vgg19.h5 vgg19.safetensors
     python -m vgg_jax.convert --from=caffe --variant=D VGG_16.caffemodel vgg16.safetensors
+    python -m vgg_jax.convert --from=run runs/vgg16-digits digits.safetensors
     python -m vgg_jax.convert --to=torchvision vgg16.safetensors vgg16.pth
     python -m vgg_jax.convert --to=stablehlo vgg16.safetensors vgg16.stablehlo
 
 Layouts: torchvision and timm (.safetensors; .pth with the extra `torch`), keras (.h5), caffe
-(.caffemodel and its .npz conversions). Local files only, and no code in them is run.
+(.caffemodel and its .npz conversions), and run: a run directory of vgg_jax.train. Local files only,
+and no code in them is run.
 """
 
 import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vgg_jax.cli import load_config, run_command
 from vgg_jax.errors import UserError, unknown_name
 
-SOURCES = ("caffe", "keras", "timm", "torchvision")
+if TYPE_CHECKING:
+    from vgg_jax.models import VGG
+
+SOURCES = ("caffe", "keras", "run", "timm", "torchvision")
 TARGETS = ("stablehlo", "torchvision")
 IMAGE_SIZE = 224  # of every published network
 
@@ -57,28 +64,35 @@ def main(argv: list[str]) -> int:
 
 def _import(args: argparse.Namespace, overrides: list[str]) -> None:
     # Imported late: --help and a mistyped name answer at once.
-    from vgg_jax.models import build_model
     from vgg_jax.weights.importing import import_weights
     from vgg_jax.weights.store import network_tensors, save_weights
 
-    if args.config is not None:
-        config = load_config(args.config, overrides)
-        model = build_model(config.model, image_size=config.data.image_size)
-    elif args.variant is not None:
-        fields = {"variant": args.variant, "norm": args.norm}
-        model = build_model(fields, image_size=IMAGE_SIZE)
-    else:
-        raise UserError("--from needs the network: give --variant=D (or A, B, E), or --config=FILE")
     if not args.destination.endswith(".safetensors"):
         raise UserError(f"DST is {args.destination}; our weights end in .safetensors")
-    weights = import_weights(args.source, args.layout, model)
+    if args.layout == "run":
+        from vgg_jax.training.restore import load_run
+
+        weights, _, _ = load_run(Path(args.source))
+    else:
+        weights = import_weights(args.source, args.layout, _network(args, overrides))
     save_weights(args.destination, weights)
     preprocessing = weights.preprocessing
     print(
-        f"wrote {args.destination}: {len(network_tensors(model))} tensors, "
-        f"{model.num_classes} classes; images {preprocessing.channel_order}, resized to "
+        f"wrote {args.destination}: {len(network_tensors(weights.model))} tensors, "
+        f"{weights.model.num_classes} classes; images {preprocessing.channel_order}, resized to "
         f"{preprocessing.resize}, cropped to {preprocessing.crop}"
     )
+
+
+def _network(args: argparse.Namespace, overrides: list[str]) -> "VGG":
+    from vgg_jax.models import build_model
+
+    if args.config is not None:
+        config = load_config(args.config, overrides)
+        return build_model(config.model, image_size=config.data.image_size)
+    if args.variant is None:
+        raise UserError("--from needs the network: give --variant=D (or A, B, E), or --config=FILE")
+    return build_model({"variant": args.variant, "norm": args.norm}, image_size=IMAGE_SIZE)
 
 
 def _export(target: str, source: str, destination: str) -> None:

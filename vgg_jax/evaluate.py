@@ -69,7 +69,10 @@ def main(argv: list[str]) -> int:
 
 
 def _scales(text: str) -> tuple[int, ...]:
-    return tuple(int(scale) for scale in text.split(","))
+    try:
+        return tuple(int(scale) for scale in text.split(","))
+    except ValueError as error:
+        raise UserError(f"--scales={text} wants whole numbers, such as 256,384,512") from error
 
 
 def _measure(args: argparse.Namespace, overrides: list[str]) -> dict[str, Any]:

@@ -92,10 +92,9 @@ def measure(
     What is stored of the same weights and images is not made again.
     """
     # Imported late: the tables can be written without.
+    from vgg_jax.cli import show_progress
     from vgg_jax.evaluation.posteriors import posteriors
     from vgg_jax.evaluation.reports import accuracy_report, aligned_labels
-
-    from vgg_jax.cli import show_progress
     from vgg_jax.weights.store import load_weights
 
     source = open_folder(str(folder), "", ())

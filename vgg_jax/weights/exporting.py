@@ -50,7 +50,7 @@ def export_torchvision(path: str | PathLike[str], weights: Weights) -> None:
             f"writing {path} needs PyTorch: pip install 'vgg_jax[torch]', or give .safetensors"
         ) from error
     try:
-        torch.save({name: torch.from_numpy(array) for name, array in tensors.items()}, path)
+        torch.save({name: torch.tensor(array) for name, array in tensors.items()}, path)
     except (OSError, RuntimeError) as error:
         raise UserError(f"cannot write {path}: {error}; give another path") from error
 

@@ -1,0 +1,92 @@
+"""The published VGG-19 on real photos, against an independent implementation (photos_oracle.json).
+
+All in one worker of pytest-xdist, because the network takes 0.6 GB and seconds to convert.
+"""
+
+import csv
+import json
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from vgg_jax import predict
+from vgg_jax.data.folder import FolderSource, imagenet_classes
+from vgg_jax.evaluation.posteriors import posteriors
+from vgg_jax.weights.store import Weights, load_weights
+
+pytestmark = pytest.mark.xdist_group("vgg19")
+
+FEW = 24
+
+
+@pytest.fixture(scope="module")
+def oracle(shared_data):
+    return json.loads((shared_data / "photos_oracle.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def vgg19(vgg19_file) -> Weights:
+    return load_weights(vgg19_file)
+
+
+def photos(shared_data: Path, count: int) -> FolderSource:
+    with (shared_data / "photos.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))[:count]
+    labels = np.array([int(row["index"]) for row in rows], np.int32)
+    names = tuple(imagenet_classes().values())
+    return FolderSource(shared_data, [row["file"] for row in rows], labels, names)
+
+
+def test_what_was_converted(vgg19):
+    assert vgg19.model.variant == "E"
+    assert vgg19.class_names[305] == "dung beetle"
+    assert sum(leaf.size for leaf in jax.tree.leaves(vgg19.variables)) == 143_667_240
+
+
+def test_preprocessed_arrays_are_the_oracles(shared_data, vgg19, oracle):
+    for example in oracle["centre_crop"]["examples"]:
+        with Image.open(shared_data / example["file"]) as image:
+            resized = image.convert("RGB").resize((256, 256), Image.Resampling.BILINEAR)
+        wanted = np.asarray(resized)[16:240, 16:240, ::-1] - np.array([103.939, 116.779, 123.68])
+        given = vgg19.preprocessing.normalize(
+            vgg19.preprocessing.load(shared_data / example["file"])
+        )
+        # The crop alone is computed: now and then a pixel is rounded the other way.
+        assert np.abs(given - wanted).max() < 1.001
+        assert np.mean(np.abs(given - wanted) > 1e-3) < 1e-3
+
+
+def test_probabilities_and_logits_are_the_oracles(shared_data, vgg19, oracle):
+    examples = oracle["centre_crop"]["examples"]
+    source = photos(shared_data, FEW)
+    found, labels = posteriors([vgg19], source, scales=(256,), batch_size=8)
+    for row, label, example in zip(found, labels, examples, strict=False):
+        assert label == example["true_index"]
+        assert np.argsort(-row)[:5].tolist() == example["top5"]
+        np.testing.assert_allclose(row[example["top5"]], example["probabilities"], atol=1e-3)
+        # Probabilities give logits but for a constant, which differences lose.
+        logits = np.log(row[:5])
+        wanted = np.array(example["logits_0_to_4"])
+        np.testing.assert_allclose(logits - logits[0], wanted - wanted[0], atol=0.02)
+    assert (found.argmax(1) == labels).mean() > 0.7
+
+
+def test_predict_names_what_is_there(shared_data, vgg19, oracle):
+    example = oracle["centre_crop"]["examples"][0]
+    (found,) = predict(vgg19, [shared_data / example["file"]])
+    assert [prediction.label for prediction in found] == example["top5"]
+    assert found[0].name == "dung beetle"
+    assert found[0].probability == pytest.approx(example["probabilities"][0], abs=1e-3)
+
+
+@pytest.mark.parametrize("scale", [256, 288])
+def test_dense_probabilities_are_the_oracles(scale, shared_data, vgg19, oracle):
+    examples = oracle["dense"][f"Q{scale}"]["examples"]
+    source = photos(shared_data, len(examples))
+    found, _ = posteriors([vgg19], source, protocol="dense", scales=(scale,), batch_size=8)
+    for row, example in zip(found, examples, strict=True):
+        assert np.argsort(-row)[:5].tolist() == example["top5"]
+        np.testing.assert_allclose(row[example["top5"]], example["probabilities"], atol=1e-3)
