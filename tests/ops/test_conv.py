@@ -191,18 +191,19 @@ def test_the_choice_follows_the_shape() -> None:
     assert conv.along_images((1, 28, 28, 512), (3, 3, 512, 512)) is conv.library
 
 
-def test_the_batch_may_be_sharded() -> None:
+@pytest.mark.parametrize("name", ["winograd", "many rows"])
+def test_the_batch_may_be_sharded(name: str) -> None:
     devices = jax.devices()
     mesh = jax.make_mesh((len(devices),), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
-    shape = (2 * len(devices), 8, 8, 64, 64, 3)
-    images, kernel = operands(shape, "float32")
-    sharded = jax.device_put(images, NamedSharding(mesh, PartitionSpec("data")))
-    desired = gradients(library)(images, kernel)
-    assert_same(jax.jit(gradients(conv.conv2d))(sharded, kernel), desired, 1e-4)
-    mapped = jax.pmap(gradients(conv.conv2d), in_axes=(0, None))
-    parts = mapped(images.reshape(len(devices), 2, *images.shape[1:]), kernel)
-    assert_same(parts[0].reshape(images.shape), desired[0], 1e-4)
-    assert_same(parts[1].sum(0), desired[1], 1e-4)
+    with jax.enable_x64(True):
+        images, kernel = operands((2 * len(devices), *SHAPES[name][1:]), "float64")
+        sharded = jax.device_put(images, NamedSharding(mesh, PartitionSpec("data")))
+        desired = gradients(library)(images, kernel)
+        assert_same(jax.jit(gradients(conv.conv2d))(sharded, kernel), desired, 1e-10)
+        mapped = jax.pmap(gradients(conv.conv2d), in_axes=(0, None))
+        parts = mapped(images.reshape(len(devices), 2, *images.shape[1:]), kernel)
+        assert_same(parts[0].reshape(images.shape), desired[0], 1e-10)
+        assert_same(parts[1].sum(0), desired[1], 1e-10)
 
 
 @pytest.mark.parametrize("platform", ["cuda", "tpu"])

@@ -1,0 +1,214 @@
+"""Measures images a second: this project, plain Flax, PyTorch, in turn in one process.
+
+    python -m experiments.throughput.run [--preset=quick|full] [--out=DIR]
+    python -m experiments.throughput.run --preset=figures [--out=DIR]
+
+quick: net D; full: nets A, D and E, with and without batch norm. Each at 32 and 224 pixels,
+inference and training; float32 on a CPU, bfloat16 on an accelerator. PyTorch is measured where it
+is installed, by torch.compile where that works too. Writes throughput.json, table.md and the
+figure after every workload; a workload that is in throughput.json already is not measured again.
+`figures` rebuilds table and figure.
+"""
+
+import argparse
+import gc
+import importlib.util
+import itertools
+import json
+import os
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+# The allocators of JAX and PyTorch share one GPU: neither may take all of it at the start.
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+
+import jax
+import jax.numpy as jnp
+
+from experiments.first_runs.run import processor
+from experiments.throughput.contestants import (
+    Contestant,
+    Workload,
+    plain_flax,
+    this_project,
+    torch_compiled,
+    torch_eager,
+)
+from vgg_jax.cli import run_command
+from vgg_jax.models import build_model
+from vgg_jax.models.summary import summarize_model
+from vgg_jax.reporting.plots import figure
+from vgg_jax.training.workdir import environment, write_json
+
+PRESETS = {
+    "quick": [("D", "none")],
+    "full": list(itertools.product("ADE", ("none", "batch"))),
+}
+SIZES = {"cpu": {32: 128, 224: 8}, "accelerator": {32: 2048, 224: 256}}
+ROUNDS = {"cpu": 5, "accelerator": 30}
+PRODUCT = {"cpu": 2048, "accelerator": 8192}  # rows, columns and depth of the yardstick
+CONTESTANTS: dict[str, Callable[[Workload, str], Contestant]] = {
+    "vgg_jax": this_project,
+    "plain Flax": plain_flax,
+}
+if importlib.util.find_spec("torch"):
+    CONTESTANTS |= {"PyTorch eager": torch_eager, "torch.compile": torch_compiled}
+REFERENCE = "PyTorch eager"
+
+
+def main(argv: list[str]) -> int:
+    """Runs the command line; returns its exit status."""
+    parser = argparse.ArgumentParser(prog="python -m experiments.throughput.run")
+    parser.add_argument("--preset", choices=[*PRESETS, "figures"], default="quick")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
+    arguments = parser.parse_args(argv)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    stored = arguments.out / "throughput.json"
+    rows: list[dict[str, Any]] = json.loads(stored.read_text())["rows"] if stored.exists() else []
+    if arguments.preset != "figures":
+        kind = "cpu" if jax.default_backend() == "cpu" else "accelerator"
+        dtype = "float32" if kind == "cpu" else "bfloat16"
+        done = {(r["net"], r["norm"], r["image_size"], r["mode"]) for r in rows}
+        for (net, norm), (size, batch), mode in itertools.product(
+            PRESETS[arguments.preset], SIZES[kind].items(), ("infer", "train")
+        ):
+            if (net, norm, size, mode) in done:
+                continue
+            rows += measure(Workload(net, norm, size, batch, dtype), mode, kind)
+            write_json(stored, {"rows": rows, "cpu": processor()} | environment() | torch_version())
+            write_results(rows, arguments.out)
+    write_results(rows, arguments.out)
+    return 0
+
+
+def measure(work: Workload, mode: str, kind: str) -> list[dict[str, Any]]:
+    """Times all contestants at one workload, in turn, round by round."""
+    ready: dict[str, Contestant] = {}
+    for name, make in CONTESTANTS.items():
+        ready[name] = make(work, mode)
+        ready[name].run()
+    product = matrix_product(PRODUCT[kind], work.dtype)
+    seconds: dict[str, list[float]] = {name: [] for name in [*ready, "product"]}
+    runs = {name: contestant.run for name, contestant in ready.items()} | {"product": product}
+    for _ in range(ROUNDS[kind]):
+        for name, run in runs.items():
+            start = time.perf_counter()
+            run()
+            seconds[name].append(time.perf_counter() - start)
+    flops = flops_per_image(work) * (3 if mode == "train" else 1)
+    peak = 2 * PRODUCT[kind] ** 3 / min(seconds["product"])
+    rows = []
+    for name, contestant in ready.items():
+        rates = [work.batch_size / s for s in seconds[name]]
+        median = statistics.median(rates)
+        rows.append(
+            {
+                "net": work.net,
+                "norm": work.norm,
+                "image_size": work.image_size,
+                "batch_size": work.batch_size,
+                "dtype": work.dtype,
+                "mode": mode,
+                "contestant": name,
+                "images_per_second": median,
+                "slowest": min(rates),
+                "fastest": max(rates),
+                "flops_per_second": median * flops,
+                "fraction_of_product": median * flops / peak,
+                "product_flops_per_second": peak,
+                "peak_bytes": contestant.peak_bytes,
+                "compile_seconds": contestant.compile_seconds,
+            }
+        )
+        print(line(rows[-1], rows), flush=True)
+    del ready, runs
+    gc.collect()
+    return rows
+
+
+def matrix_product(size: int, dtype: str) -> Callable[[], None]:
+    """Returns a call that multiplies two square matrices."""
+    matrix = jax.random.normal(jax.random.key(0), (size, size)).astype(dtype)
+    product = jax.jit(jnp.dot)
+    product(matrix, matrix).block_until_ready()
+    return lambda: product(matrix, matrix).block_until_ready()
+
+
+def flops_per_image(work: Workload) -> int:
+    """Two a multiply-add of the convolutions and fully connected layers, forward."""
+    head = "imagenet" if work.image_size >= 224 else "cifar"
+    config = {"variant": work.net, "head": head, "num_classes": work.head[-1]}
+    return (
+        2 * summarize_model(build_model(config, image_size=work.image_size), work.image_size).macs
+    )
+
+
+def torch_version() -> dict[str, Any]:
+    """Returns what PyTorch ran with, where it is installed."""
+    if not importlib.util.find_spec("torch"):
+        return {"torch": None}
+    import torch
+
+    return {"torch": {"version": torch.__version__, "threads": torch.get_num_threads()}}
+
+
+def line(row: dict[str, Any], rows: list[dict[str, Any]]) -> str:
+    """A line of the table."""
+    same = ("net", "norm", "image_size", "mode")
+    reference = [
+        r for r in rows if r["contestant"] == REFERENCE and all(r[k] == row[k] for k in same)
+    ]
+    ratio = row["images_per_second"] / reference[0]["images_per_second"] if reference else None
+    cells = [
+        f"{row['net']}{' + BN' if row['norm'] == 'batch' else ''}",
+        f"{row['mode']} {row['image_size']}, batch {row['batch_size']}",
+        row["contestant"],
+        f"{row['images_per_second']:.4g}",
+        f"{row['slowest']:.4g} to {row['fastest']:.4g}",
+        "" if ratio is None else f"{ratio:.2f}",
+        f"{row['flops_per_second'] / 1e9:.0f}",
+        f"{row['fraction_of_product']:.0%}",
+        "" if row["peak_bytes"] is None else f"{row['peak_bytes'] / 1e6:.0f}",
+        f"{row['compile_seconds']:.1f}",
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def write_results(rows: list[dict[str, Any]], out: Path) -> None:
+    """Writes table.md and throughput.png/.svg."""
+    head = ["net", "workload", "who", "images/s, median", "range", "to PyTorch eager", "GFLOP/s"]
+    head += ["of a matrix product", "peak MB", "compile s"]
+    lines = [f"| {' | '.join(head)} |", "|" + " --- |" * len(head)]
+    lines += [line(row, rows) for row in rows]
+    (out / "table.md").write_text("\n".join(lines) + "\n")
+    panels = list(dict.fromkeys((r["mode"], r["image_size"]) for r in rows))
+    names = list(dict.fromkeys(r["contestant"] for r in rows))
+    with figure(out / "throughput", width=10, height=6) as drawing:
+        for axes, (mode, size) in zip(
+            drawing.subplots(2, (len(panels) + 1) // 2, squeeze=False).flat, panels, strict=False
+        ):
+            here = [r for r in rows if (r["mode"], r["image_size"]) == (mode, size)]
+            nets = list(dict.fromkeys((r["net"], r["norm"]) for r in here))
+            for index, name in enumerate(names):
+                bars = [r for r in here if r["contestant"] == name]
+                places = [
+                    nets.index((r["net"], r["norm"])) + index / (len(names) + 1) for r in bars
+                ]
+                rates = [r["images_per_second"] for r in bars]
+                spread = [
+                    [r["images_per_second"] - r["slowest"] for r in bars],
+                    [r["fastest"] - r["images_per_second"] for r in bars],
+                ]
+                axes.bar(places, rates, 1 / (len(names) + 1), yerr=spread, label=name, align="edge")
+            labels = [net + (" + BN" if norm == "batch" else "") for net, norm in nets]
+            middle = len(names) / (len(names) + 1) / 2
+            axes.set_xticks([place + middle for place in range(len(nets))], labels)
+            axes.set(title=f"{mode}, {size} pixels", ylabel="images/s")
+        drawing.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=4)
+
+
+if __name__ == "__main__":
+    run_command(main)
