@@ -196,13 +196,13 @@ def _digits(config: ConfigDict) -> None:
     config.model.num_classes = 10
     config.model.dropout = 0.0
     config.model.kernel_init = "he_fan_in"
-    config.epochs = 6.0
+    config.epochs = 5.0
     config.optimizer.name = "adamw"
     config.optimizer.learning_rate = 3e-4
     config.optimizer.schedule = "cosine"
     config.optimizer.warmup_epochs = 0.5
-    config.eval.every_steps = 90
-    config.checkpoint.every_steps = 90
+    config.eval.every_steps = 75
+    config.checkpoint.every_steps = 75
     config.log.every_steps = 5
     config.log.stuck_after_steps = 60
 

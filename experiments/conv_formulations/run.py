@@ -9,9 +9,7 @@ others reach of a matrix product's speed; and `machine.json`.
 
 import argparse
 import csv
-import json
 import os
-import platform
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,13 +17,15 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
+from experiments.first_runs.run import processor
 from vgg_jax.cli import run_command
 from vgg_jax.ops import conv
+from vgg_jax.training.workdir import environment, write_json
 
 # Image size and batch size.
 WORKLOADS = {"quick": [(32, 16)], "full": [(32, 128), (224, 8)]}
 STAGES = [(64, 2), (128, 2), (256, 3), (512, 3), (512, 3)]
-FORMULATIONS = [conv.library, conv.side_by_side, conv.taps, conv.patches]
+FORMULATIONS = [conv.library, conv.taps, conv.patches, conv.winograd]
 DIRECTIONS = ["forward", "images", "kernel"]
 ROUNDS = 5
 PRODUCT = 1024  # rows, columns and depth of the matrix product that is the yardstick
@@ -51,8 +51,10 @@ def main(argv: list[str]) -> int:
     head += [formulation.__name__ for formulation in FORMULATIONS]
     lines = [f"| {' | '.join(head)} |", "|" + " --- |" * len(head), *map(table_line, rows)]
     (arguments.out / "table.md").write_text("\n".join(lines) + "\n")
-    machine = {"jax": jax.__version__, "cores": os.cpu_count(), "machine": platform.machine()}
-    (arguments.out / "machine.json").write_text(json.dumps(machine, indent=2) + "\n")
+    write_json(
+        arguments.out / "machine.json",
+        {"cpu": processor(), "cores": os.cpu_count()} | environment(),
+    )
     return 0
 
 
@@ -81,7 +83,7 @@ def measure(shape: tuple[int, int, int, int], direction: str) -> dict:
         formulation.__name__: compile_direction(formulation, direction, images, kernel, cotangent)
         # The library needs seconds for maps smaller than its kernel.
         for formulation in FORMULATIONS
-        if size > 2 or formulation not in (conv.library, conv.side_by_side)
+        if size > 2 or formulation is not conv.library
     }
     product = jax.jit(jnp.dot)
     operations["product"] = lambda: product(matrix, matrix)
