@@ -3,12 +3,21 @@
 import csv
 import json
 
+import cv2
+import jax
+import numpy as np
 import pytest
+from vgg_jax.evaluation.reports import evaluate
 
 from experiments.paper_tables.measured import evaluations, parse_weights
 from experiments.paper_tables.run import main
 from experiments.paper_tables.tables import read_tables
+from vgg_jax.data.folder import open_folder
+from vgg_jax.data.preprocessing import Preprocessing
 from vgg_jax.errors import UserError
+from vgg_jax.models import build_model
+from vgg_jax.training.state import init_variables
+from vgg_jax.weights.store import Weights, load_weights, save_weights
 
 
 @pytest.fixture(scope="module")
@@ -75,3 +84,53 @@ def test_weights_need_images(tmp_path):
     (tmp_path / "w").touch()
     with pytest.raises(UserError, match="--data_dir"):
         main(["--weights", f"D={tmp_path / 'w'}"])
+
+
+@pytest.fixture(scope="module")
+def weights_and_images(tmp_path_factory):
+    """Two small nets of two classes, and two random photos."""
+    root = tmp_path_factory.mktemp("inputs")
+    rng = np.random.default_rng(0)
+    for name in ("cat", "dog"):
+        (root / "val" / name).mkdir(parents=True)
+        pixels = rng.integers(0, 256, (40, 40, 3), dtype=np.uint8)
+        cv2.imwrite(str(root / "val" / name / "0.png"), pixels)
+    model = build_model(
+        {"stages": ("3-4", "3-4", "3-4", "3-4", "3-4"), "head_features": (4, 4), "num_classes": 2},
+        image_size=64,
+    )
+    for seed, net in enumerate("DE"):
+        variables = jax.jit(lambda seed=seed: init_variables(model, seed, 64))()
+        preprocessing = Preprocessing(64, 64, (120.0,) * 3, (60.0,) * 3)
+        saved = Weights(model, variables, preprocessing, ("cat", "dog"))
+        save_weights(root / f"{net}.safetensors", saved)
+    return root
+
+
+def test_tables_are_measured_on_the_weights_and_images_given(weights_and_images, tmp_path, capsys):
+    root = weights_and_images
+    files = {net: root / f"{net}.safetensors" for net in "DE"}
+    arguments = ["--tables", "3", "6", f"--data_dir={root / 'val'}", f"--out={tmp_path}"]
+    arguments += ["--weights", *(f"{net}={file}" for net, file in files.items())]
+    assert main(arguments) == 0
+    assert "2 images" in capsys.readouterr().out
+    source = open_folder(str(root / "val"), "", ())
+    loaded = [load_weights(str(file)) for file in files.values()]
+
+    expected = evaluate(loaded[:1], source, dataset="val", protocol="dense", scales=(384,))
+    row = next(r for r in rows(tmp_path, 3) if (r["net"], r["S"]) == ("D", "256-512"))
+    assert row["top-1 error [%], here"] == f"{100 * (1 - expected['top1']):.1f}"
+    others = [r for r in rows(tmp_path, 3) if r["S"] != "256-512"]
+    assert all(r["top-1 error [%], here"] == "" for r in others)
+
+    both = evaluate(loaded, source, dataset="val", protocol="both", scales=(256, 384, 512))
+    row = next(r for r in rows(tmp_path, 6) if r["protocol"] == "both")
+    assert row["top-1 val. error [%], here"] == f"{100 * (1 - both['top1']):.1f}"
+    assert row["top-5 test error [%], here"] == ""
+    stored = json.loads((tmp_path / "measured.json").read_text())
+    assert {result["examples"] for result in stored.values()} == {2}
+    assert all("versions" in result for result in stored.values())
+
+    # Again: nothing is measured anew.
+    assert main(arguments) == 0
+    assert ": 2 images\n" not in capsys.readouterr().out
