@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from vgg_jax.sweeping.trials import Trial
 
 EXIT_SOME_FAILED = 1
-_REFRESH_SECONDS = 0.5
+_REFRESH_SECONDS = 1.0
 
 
 def main(argv: list[str]) -> int:

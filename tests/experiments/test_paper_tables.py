@@ -7,7 +7,6 @@ import cv2
 import jax
 import numpy as np
 import pytest
-from vgg_jax.evaluation.reports import evaluate
 
 from experiments.paper_tables.measured import evaluations, parse_weights
 from experiments.paper_tables.run import main
@@ -15,6 +14,7 @@ from experiments.paper_tables.tables import read_tables
 from vgg_jax.data.folder import open_folder
 from vgg_jax.data.preprocessing import Preprocessing
 from vgg_jax.errors import UserError
+from vgg_jax.evaluation.reports import evaluate
 from vgg_jax.models import build_model
 from vgg_jax.training.state import init_variables
 from vgg_jax.weights.store import Weights, load_weights, save_weights

@@ -19,7 +19,7 @@ class Display:
     def __init__(self, trials: Sequence[Trial], console: Console) -> None:
         """Takes all runs of the sweep, also those finished before, and where to write."""
         self._trials = trials
-        self._outcomes: dict[str, Outcome] = {}
+        self._final: dict[str, tuple[str, ...]] = {}  # rows that will not change
         self._console = console
         self._live = None
         if self._console.is_terminal:
@@ -42,7 +42,7 @@ class Display:
 
     def ended(self, trial: Trial, outcome: Outcome) -> None:
         """Takes in the end of a run."""
-        self._outcomes[trial.name] = outcome
+        self._final[trial.name] = _row(trial, outcome)
         if self._live:
             return
         text = f"{trial.name}: {outcome.status}"
@@ -50,20 +50,14 @@ class Display:
             text += f", {_figures(StoredRun(trial.workdir))}"
         elif outcome.status == "failed":
             text += f", {_reason(trial, outcome)}"
-        text += f" ({len(self._outcomes)} of {len(self._trials)} ended)"
+        text += f" ({len(self._final)} of {len(self._trials)} ended)"
         print(text, file=self._console.file, flush=True)
 
     def refresh(self) -> None:
         """Shows what the runs have written by now."""
         if not self._live:
             return
-        rows = []
-        for trial in self._trials:
-            outcome = self._outcomes.get(trial.name)
-            status = outcome.status if outcome else "running" if is_claimed(trial) else "waiting"
-            run = StoredRun(trial.workdir)
-            step = str(int(run.lines[-1]["step"])) if run.lines else ""
-            rows.append((trial.name, status, step, _figures(run)))
+        rows = [self._final.get(trial.name) or _row(trial, None) for trial in self._trials]
         counts = collections.Counter(status for _, status, _, _ in rows)
         title = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
         table = Table("run", "", "step", "", title=title)
@@ -77,6 +71,13 @@ class Display:
         self._live.update(table, refresh=True)
 
 
+def _row(trial: Trial, outcome: Outcome | None) -> tuple[str, ...]:
+    status = outcome.status if outcome else "running" if is_claimed(trial) else "waiting"
+    run = StoredRun(trial.workdir)
+    step = str(int(run.lines[-1]["step"])) if run.lines else ""
+    return trial.name, status, step, _figures(run)
+
+
 def _figures(run: StoredRun) -> str:
     loss, top1 = run.last("train/loss"), run.last("eval/top1")
     parts = [f"loss {loss:.4f}"] if loss is not None else []
@@ -85,6 +86,7 @@ def _figures(run: StoredRun) -> str:
 
 
 def _reason(trial: Trial, outcome: Outcome) -> str:
-    last = (trial.workdir / LOG_FILE).read_text().strip().splitlines()[-1]
+    path = trial.workdir / LOG_FILE
+    last = path.read_text().strip().splitlines()[-1] if path.exists() else "nothing was written"
     times = "once" if outcome.attempts == 1 else f"{outcome.attempts} times"
     return f"tried {times}, exit status {outcome.exit_status}: {last}"

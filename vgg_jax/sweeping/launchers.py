@@ -146,6 +146,7 @@ class RayLauncher(Launcher):
             num_cpus=cpus_per_run, num_gpus=gpus_per_run, max_retries=0, max_calls=1
         )(_execute_on_worker)
         self._refs: dict[Any, Trial] = {}
+        self._stopping = False
 
     def start(self, trials: Sequence[Trial], retries: int) -> None:
         here = str(Path.cwd())
@@ -156,8 +157,11 @@ class RayLauncher(Launcher):
         return [(self._refs.pop(ref), self._outcome(ref)) for ref in ended]
 
     def stop(self) -> None:
-        for ref in self._refs:
-            self._ray.cancel(ref)  # KeyboardInterrupt there, upon which the run saves and ends
+        # A KeyboardInterrupt there, upon which the run saves and ends; a second would not let it.
+        if not self._stopping:
+            for ref in self._refs:
+                self._ray.cancel(ref)
+        self._stopping = True
 
     def _outcome(self, ref: Any) -> Outcome:
         try:
