@@ -40,10 +40,12 @@ def main(argv: list[str]) -> int:
 
     # Imported late: --help and a mistyped key answer at once.
     from vgg_jax.compilation_cache import enable_compilation_cache
+    from vgg_jax.host_memory import keep_freed_memory
     from vgg_jax.training.loop import NonFiniteError, train
     from vgg_jax.training.workdir import SUMMARY_FILE
 
     enable_compilation_cache()
+    keep_freed_memory()
     try:
         summary = train(config, workdir, started)
     except NonFiniteError as error:

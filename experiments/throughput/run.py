@@ -38,6 +38,7 @@ from experiments.throughput.contestants import (
     torch_eager,
 )
 from vgg_jax.cli import run_command
+from vgg_jax.host_memory import keep_freed_memory
 from vgg_jax.models import build_model
 from vgg_jax.models.summary import summarize_model
 from vgg_jax.reporting.plots import figure
@@ -72,11 +73,13 @@ def main(argv: list[str]) -> int:
         kind = "cpu" if jax.default_backend() == "cpu" else "accelerator"
         dtype = "float32" if kind == "cpu" else "bfloat16"
         done = {(r["net"], r["norm"], r["image_size"], r["mode"]) for r in rows}
-        for (net, norm), (size, batch), mode in itertools.product(
-            PRESETS[arguments.preset], SIZES[kind].items(), ("infer", "train")
+        for mode, (net, norm), (size, batch) in itertools.product(
+            ("infer", "train"), PRESETS[arguments.preset], SIZES[kind].items()
         ):
             if (net, norm, size, mode) in done:
                 continue
+            if mode == "train":
+                keep_freed_memory()  # as vgg_jax.train does; it serves everybody here
             rows += measure(Workload(net, norm, size, batch, dtype), mode, kind)
             write_json(stored, {"rows": rows, "cpu": processor()} | environment() | torch_version())
             write_results(rows, arguments.out)
