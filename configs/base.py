@@ -25,6 +25,7 @@ def base() -> ConfigDict:
     config.epochs = 74.0  # 370,000 iterations of 256 images
     config.steps = placeholder(int)  # where set, replaces epochs
     config.compute_dtype = "float32"  # or bfloat16; parameters and losses stay float32
+    config.matmul_precision = "float32"  # of its products: or tensorfloat32 (GPU), bfloat16 (TPU)
 
     config.model = ConfigDict()
     config.model.variant = "D"
@@ -98,6 +99,7 @@ def base() -> ConfigDict:
     config.parallel = ConfigDict()
     config.parallel.mode = "jit"  # or pmap
     config.parallel.model = 1  # devices over which the fully connected layers are split
+    config.parallel.shard_optimizer = False  # spread its state over the other devices (ZeRO-1)
     # Above 1 the training set, which must fit, lives on the devices, and so many steps are one
     # program: for small images on an accelerator. The results are those of 1.
     config.parallel.steps_per_dispatch = 1

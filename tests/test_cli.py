@@ -3,7 +3,7 @@
 import pytest
 
 from vgg_jax.cli import flatten, load_config, run_command
-from vgg_jax.errors import UserError
+from vgg_jax.errors import UserError, unknown_name
 
 VGG16 = "configs/vgg16.py"
 
@@ -71,6 +71,14 @@ def test_mistakes_get_a_line_that_helps(spec, overrides, message):
     with pytest.raises(UserError, match=message) as error:
         load_config(spec, overrides)
     assert len(str(error.value).splitlines()) <= 2
+
+
+@pytest.mark.parametrize(("count", "shown"), [(10, 10), (60, 4)])
+def test_an_unknown_name_is_told_the_others_but_of_many_only_the_nearest(count, shown):
+    known = [f"name{i:02d}" for i in range(count)]
+    message = str(unknown_name("thing", "nmae03", known))
+    assert message.startswith("unknown thing 'nmae03'. Did you mean 'name03'?\n")
+    assert message.partition("\n")[2].count("name") == shown
 
 
 @pytest.mark.parametrize(

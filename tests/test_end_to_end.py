@@ -1,69 +1,16 @@
 """Training through the command line: a whole run, stops and restarts, and what users get wrong."""
 
 import json
-import os
 import random
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
-import jax
 import numpy as np
-import orbax.checkpoint as ocp
 import pytest
 
-ROOT = Path(__file__).parent.parent
-STEPS = 24
-# A net of four layers on 32-pixel digits: all of the machinery in seconds.
-TINY = [
-    "--config=configs/vgg16.py:digits",
-    "--config.model.stages=('3-4','3-4','3-4 x2','3-8','3-8')",
-    "--config.model.head=linear",
-    "--config.data.batch_size=16",
-    f"--config.steps={STEPS}",
-    "--config.eval.every_steps=12",
-    "--config.checkpoint.every_steps=4",
-    "--config.log.every_steps=4",
-]
-
-
-def start(*arguments: str, **environment: str) -> subprocess.Popen:
-    return subprocess.Popen(
-        [sys.executable, "-m", "vgg_jax.train", *arguments],
-        cwd=ROOT,
-        env=os.environ | {"JAX_NUM_CPU_DEVICES": "1"} | environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def train(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
-    process = start(*arguments, **environment)
-    out, err = process.communicate(timeout=300)
-    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
-
-
-def arrays(workdir: Path, step: int = STEPS) -> dict[str, np.ndarray]:
-    path = workdir.resolve() / "checkpoints" / str(step) / "state"
-    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
-        stored = checkpointer.metadata(path).item_metadata.tree
-        as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), stored)
-        return flatten(
-            checkpointer.restore(path, args=ocp.args.PyTreeRestore(restore_args=as_numpy))
-        )
-
-
-def flatten(tree: object, prefix: str = "") -> dict[str, np.ndarray]:
-    if isinstance(tree, dict):
-        items = tree.items()
-    elif isinstance(tree, list | tuple):
-        items = enumerate(tree)
-    else:
-        return {} if tree is None else {prefix: np.asarray(tree)}
-    return {k: v for name, leaf in items for k, v in flatten(leaf, f"{prefix}/{name}").items()}
+from tests.runs import STEPS, TINY, arrays, metrics, start, train, wait_for_step
 
 
 def assert_identical(one: Path, other: Path) -> None:
@@ -72,23 +19,6 @@ def assert_identical(one: Path, other: Path) -> None:
     assert any("kernel" in name for name in a)
     for name in a:
         np.testing.assert_array_equal(a[name], b[name], err_msg=name)
-
-
-def metrics(workdir: Path) -> list[dict]:
-    return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
-
-
-def wait_for_step(workdir: Path, step: int, process: subprocess.Popen) -> None:
-    path = workdir / "metrics.jsonl"
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and process.poll() is None:
-        if path.exists() and any(line["step"] >= step for line in complete_lines(path)):
-            return
-        time.sleep(0.02)
-
-
-def complete_lines(path: Path) -> list[dict]:
-    return [json.loads(line) for line in path.read_text().split("\n")[:-1]]
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,9 @@
 import difflib
 from collections.abc import Iterable
 
+_LONG_LIST = 16  # names
+_NEAREST = 4
+
 
 class UserError(Exception):
     """Bad input: its message is one or two lines, what is wrong and what to type instead.
@@ -13,8 +16,15 @@ class UserError(Exception):
 
 
 def unknown_name(kind: str, name: object, known: Iterable[str]) -> UserError:
-    """Returns the error for a name that is not in a list, naming the nearest and all known ones."""
+    """Returns the error for a name that is not in a list, naming the nearest and all known ones.
+
+    Of a long list only the few nearest.
+    """
     known = sorted(known)
-    nearest = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
-    hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
-    return UserError(f"unknown {kind} {name!r}.{hint}\nKnown: {', '.join(known)}")
+    nearest = difflib.get_close_matches(str(name), known, n=_NEAREST, cutoff=0.0)
+    like = difflib.get_close_matches(str(name), nearest, n=1, cutoff=0.5)
+    hint = f" Did you mean {like[0]!r}?" if like else ""
+    shown = f"Known: {', '.join(known)}"
+    if len(known) > _LONG_LIST:
+        shown = f"The nearest of {len(known)}: {', '.join(nearest)}"
+    return UserError(f"unknown {kind} {name!r}.{hint}\n{shown}")

@@ -3,9 +3,13 @@
     python -m vgg_jax.train --config=configs/vgg16.py:digits
     python -m vgg_jax.train --config=configs/vgg16.py --config.optimizer.learning_rate=0.02
 
+All devices of this machine are used. Over several processes: the same command in each, with
+--distributed under Slurm, mpirun or on a TPU pod, else with --coordinator, --processes and
+--process_id; the --workdir is to be one that all of them see.
+
 Run again with the same --workdir, it goes on where it stopped. Exit status: 0 finished, or stopped
-by SIGTERM after saving; 2 bad input; 3 the loss became NaN or infinite; 130 stopped by Ctrl-C after
-saving.
+by SIGTERM after saving; 2 bad input; 3 the loss became NaN or infinite; 4, or 134 (SIGABRT),
+another process was lost; 130 stopped by Ctrl-C after saving.
 """
 
 import argparse
@@ -34,26 +38,43 @@ def main(argv: list[str]) -> int:
         type=Path,
         help="run directory; default runs/NAME, after the config file and its arguments",
     )
+    parser.add_argument(
+        "--distributed",
+        action="store_true",
+        help="join the other processes of this job, which JAX finds out from its scheduler",
+    )
+    parser.add_argument("--coordinator", metavar="HOST:PORT", help="address of process 0")
+    parser.add_argument("--processes", type=int, metavar="N", help="how many train together")
+    parser.add_argument("--process_id", type=int, metavar="I", help="which one this is, from 0")
     arguments, overrides = parser.parse_known_args(argv)
     config = load_config(arguments.config, overrides)
     workdir = arguments.workdir or Path("runs") / _run_name(arguments.config)
 
     # Imported late: --help and a mistyped key answer at once.
+    import jax
+
     from vgg_jax.compilation_cache import enable_compilation_cache
     from vgg_jax.host_memory import keep_freed_memory
+    from vgg_jax.training import hosts
     from vgg_jax.training.loop import NonFiniteError, train
     from vgg_jax.training.workdir import SUMMARY_FILE
 
     enable_compilation_cache()
     keep_freed_memory()
+    flags = (arguments.coordinator, arguments.processes, arguments.process_id)
+    if arguments.distributed or any(flag is not None for flag in flags):
+        hosts.join(*flags)
     try:
         summary = train(config, workdir, started)
     except NonFiniteError as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_NON_FINITE
-    print(f"{summary['exit_reason']} after step {summary['steps']}; see {workdir / SUMMARY_FILE}")
-    if summary["exit_reason"] != "finished":
-        print("type the same command to go on")
+    if jax.process_index() == 0:
+        print(
+            f"{summary['exit_reason']} after step {summary['steps']}; see {workdir / SUMMARY_FILE}"
+        )
+        if summary["exit_reason"] != "finished":
+            print("type the same command to go on")
     return EXIT_INTERRUPTED if summary["exit_reason"] == "SIGINT" else 0
 
 

@@ -1,5 +1,7 @@
 """Checkpoints: round trip, what is kept, and damage."""
 
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -82,14 +84,28 @@ def test_donated_buffers_do_not_reach_into_a_checkpoint(open_checkpoints):
     jax.tree.map(np.testing.assert_array_equal, restored, state_of(3))
 
 
+def truncate(path):
+    path.write_bytes(path.read_bytes()[:-20])
+
+
+def flip_a_bit(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
 @abandons_event_loop
-def test_damage_is_reported_and_the_one_before_is_used(open_checkpoints, tmp_path, caplog):
+@pytest.mark.parametrize("what", ["state/d/*", "state/manifest.ocdbt", "content/metadata"])
+@pytest.mark.parametrize("damage", [truncate, flip_a_bit, Path.unlink])
+def test_damage_is_reported_and_the_one_before_is_used(
+    open_checkpoints, tmp_path, caplog, what, damage
+):
     checkpoints = open_checkpoints()
     for step in (1, 2):
         checkpoints.save(state_of(step), {"step": step})
     checkpoints.wait()
-    for path in (tmp_path / "checkpoints" / "2" / "state").rglob("d/*"):
-        path.write_bytes(path.read_bytes()[:-20])
+    for path in (tmp_path / "checkpoints" / "2").glob(what):
+        damage(path)
     checkpoints = open_checkpoints()
     with caplog.at_level("WARNING", logger="absl"):
         state, extras = checkpoints.restore(ABSTRACT)
@@ -100,6 +116,41 @@ def test_damage_is_reported_and_the_one_before_is_used(open_checkpoints, tmp_pat
     checkpoints.save(state_of(2), {"step": 22})
     checkpoints.wait()
     assert checkpoints.restore(ABSTRACT)[1] == {"step": 22}
+
+
+def endless_link(path):
+    path.unlink()
+    path.symlink_to(path)
+
+
+def failing_read(path):
+    path.unlink()
+    path.symlink_to("/proc/self/mem")  # whose first page cannot be read: an input/output error
+
+
+@abandons_event_loop
+@pytest.mark.parametrize(
+    ("what", "failure"), [("state/d/*", endless_link), ("state/_METADATA", failing_read)]
+)
+def test_storage_that_fails_is_no_damage(open_checkpoints, tmp_path, what, failure):
+    checkpoints = open_checkpoints()
+    for step in (1, 2):
+        checkpoints.save(state_of(step), {"step": step})
+    checkpoints.wait()
+    paths = list((tmp_path / "checkpoints" / "2").glob(what))
+    contents = [path.read_bytes() for path in paths]
+    for path in paths:
+        failure(path)
+    checkpoints = open_checkpoints()
+    with pytest.raises(UserError, match=r"cannot read checkpoint 2 .* now") as error:
+        checkpoints.restore(ABSTRACT)
+    assert len(str(error.value).splitlines()) == 2
+    assert not list((tmp_path / "checkpoints").glob("damaged-*"))
+    # When it answers again, nothing is lost.
+    for path, content in zip(paths, contents, strict=True):
+        path.unlink()
+        path.write_bytes(content)
+    assert checkpoints.restore(ABSTRACT)[1] == {"step": 2}
 
 
 @abandons_event_loop

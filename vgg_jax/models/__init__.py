@@ -14,7 +14,15 @@ __all__ = ["VGG", "build_model"]
 
 COMPUTE_DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 # Not the config's to choose: they follow from the image size and from how the run is spread.
-_DERIVED = {"head_window", "norm_axis_name", "dtype", "param_dtype", "parent", "name"}
+_DERIVED = {
+    "head_window",
+    "norm_axis_name",
+    "head_sharding",
+    "dtype",
+    "param_dtype",
+    "parent",
+    "name",
+}
 MODEL_KEYS = tuple(f.name for f in dataclasses.fields(VGG) if f.name not in _DERIVED)
 
 

@@ -83,6 +83,8 @@ class VGG(nn.Module):
       norm_group: None normalises with the whole batch (under `norm_axis_name`, over all devices);
         k with each k consecutive examples.
       norm_axis_name: the pmap axis that the batch is spread over, or None.
+      head_sharding: how the input of the first fully connected layer is to be spread over devices,
+        or None to leave that to the compiler.
       head: "imagenet" (hidden 4096-4096, dropout after each), "cifar" (512-512, dropout before
         each) or "linear" (no hidden layer, no dropout).
       head_features: hidden sizes instead of the head's own, at most two, not scaled by `width`.
@@ -111,6 +113,7 @@ class VGG(nn.Module):
     norm_epsilon: float = 1e-5
     norm_group: int | None = None
     norm_axis_name: str | None = None
+    head_sharding: jax.sharding.Sharding | None = None
     head: str = "imagenet"
     head_features: tuple[int, ...] | None = None
     head_window: int = 7
@@ -303,6 +306,8 @@ class VGG(nn.Module):
         dtypes: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         dropout_before = HEADS[self.head].dropout_before
         window = self.head_window
+        if self.head_sharding is not None:
+            x = jax.lax.with_sharding_constraint(x, self.head_sharding)
         for name, features in self.head_layers.items():
             hidden = name != "fc8"
             dropout = Dropout(self.dropout, name=name.replace("fc", "dropout"))

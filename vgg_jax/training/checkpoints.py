@@ -1,5 +1,9 @@
 """Checkpoints by Orbax: written in the background, verified when read."""
 
+import enum
+import json
+import re
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +14,25 @@ from absl import logging
 from orbax.checkpoint import checkpoint_managers as policies
 
 from vgg_jax.errors import UserError
+from vgg_jax.training.hosts import highest
 from vgg_jax.training.state import TrainState
 
 Extras = dict[str, Any]
 METRIC = "eval/top1"
+
+# TensorStore's: a failed read, as against NOT_FOUND, DATA_LOSS, OUT_OF_RANGE and the like.
+_STORAGE_STATUS = re.compile(
+    "(UNKNOWN|PERMISSION_DENIED|UNAUTHENTICATED|UNAVAILABLE|RESOURCE_EXHAUSTED|ABORTED|CANCELLED"
+    "|DEADLINE_EXCEEDED|INTERNAL): "
+)
+
+
+class _Verdict(enum.IntEnum):
+    """On one checkpoint; where processes differ, the highest holds for all."""
+
+    INTACT = 0
+    DAMAGED = 1
+    UNREADABLE = 2
 
 
 class Checkpoints:
@@ -66,7 +85,8 @@ class Checkpoints:
         step = int(state.step)
         if step in self._manager.all_steps():
             return
-        content = {"extras": extras, "fingerprint": fingerprint(state)}
+        content: dict[str, Any] = {"extras": extras, "fingerprint": fingerprint(state)}
+        content["checksum"] = _checksum(content)
         self._manager.save(
             step,
             args=ocp.args.Composite(
@@ -76,40 +96,68 @@ class Checkpoints:
         )
 
     def restore(self, abstract: TrainState) -> tuple[TrainState, Extras] | None:
-        """Returns the newest checkpoint that can be read, or None where there is none at all.
+        """Returns the newest checkpoint that is intact, or None where there is none at all.
 
-        A damaged one is reported, renamed to `damaged-STEP` and passed over.
+        A damaged one (anything missing, cut short or altered) is reported, renamed to
+        `damaged-STEP` and passed over. All processes come to the same verdict.
 
         Args:
           abstract: shapes, dtypes and shardings wanted, which may be of another topology.
 
         Raises:
-          UserError: where there are checkpoints and not one of them can be read.
+          UserError: the storage failed, which says nothing about the checkpoint: all are left as
+            they are; or there are checkpoints and every one of them is damaged.
         """
         steps = self.steps()
         for step in reversed(steps):
-            try:
-                restored = self._manager.restore(
-                    step,
-                    args=ocp.args.Composite(
-                        state=ocp.args.StandardRestore(abstract), content=ocp.args.JsonRestore()
-                    ),
+            restored, verdict, reason = self._read(step, abstract)
+            verdict = _Verdict(int(highest(verdict)))
+            if verdict == _Verdict.UNREADABLE:
+                raise UserError(
+                    f"cannot read checkpoint {step} in {self._folder} now: {reason}.\n"
+                    "Nothing was changed; when the storage answers again, type the same command"
                 )
-                if fingerprint(restored.state) != restored.content["fingerprint"]:
-                    raise ValueError("its arrays are not those that were saved")
-            # Whatever a damaged file makes the libraries below raise, the answer is the same.
-            except Exception as error:
-                reason = (str(error).splitlines() or [type(error).__name__])[0]
-                logging.warning("checkpoint %d is damaged (%s); using the one before", step, reason)
-                self._set_aside(step)
-                continue
-            return restored.state, restored.content["extras"]
+            if restored is not None and verdict == _Verdict.INTACT:
+                content = dict(restored.content)
+                if content.pop("checksum", None) != _checksum(content):
+                    reason = "what it says of itself is not what was saved"
+                elif fingerprint(restored.state) != content["fingerprint"]:
+                    reason = "its arrays are not those that were saved"
+                else:
+                    return restored.state, content["extras"]
+            logging.warning("checkpoint %d is damaged (%s); using the one before", step, reason)
+            self._set_aside(step)
         if steps:
             raise UserError(
                 f"none of the checkpoints in {self._folder} can be read; "
                 "start again with another --workdir"
             )
         return None
+
+    def _read(self, step: int, abstract: TrainState) -> tuple[Any, "_Verdict", str]:
+        """Reads this process's part of a checkpoint; returns it or None, a verdict, and why.
+
+        Without waiting for other processes, which may have met an error.
+        """
+        me = jax.process_index()
+        alone = ocp.options.MultiprocessingOptions(
+            primary_host=me, active_processes={me}, barrier_sync_key_prefix=f"read_by_{me}"
+        )
+        options = ocp.CheckpointManagerOptions(create=False, multiprocessing_options=alone)
+        wanted = ocp.args.Composite(
+            state=ocp.args.StandardRestore(abstract), content=ocp.args.JsonRestore()
+        )
+        try:
+            with ocp.CheckpointManager(self._folder, options=options) as reader:
+                return reader.restore(step, args=wanted), _Verdict.INTACT, ""
+        # How Orbax reports what is missing, cut short or altered; and what the storage fails at,
+        # its own reads as an OSError and TensorStore's as a ValueError that opens with a status.
+        except (ValueError, KeyError, OSError) as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            storage = isinstance(error, OSError) and not isinstance(error, FileNotFoundError)
+            if storage or _STORAGE_STATUS.match(reason):
+                return None, _Verdict.UNREADABLE, reason
+            return None, _Verdict.DAMAGED, reason
 
     def wait(self) -> None:
         """Returns when everything saved is on the disk."""
@@ -122,7 +170,13 @@ class Checkpoints:
     def _set_aside(self, step: int) -> None:
         if jax.process_index() == 0:
             (self._folder / str(step)).rename(self._folder / f"damaged-{step}")
+        int(highest(0))  # not before it is renamed
         self._manager.reload()
+
+
+def _checksum(content: dict[str, Any]) -> int:
+    """Returns the CRC-32 of JSON values; the storage format has none for them."""
+    return zlib.crc32(json.dumps(content, sort_keys=True).encode())
 
 
 def fingerprint(state: TrainState) -> list[int]:

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import math
+import signal
 import time
 from collections.abc import Generator
 from pathlib import Path
@@ -16,6 +17,7 @@ from ml_collections import ConfigDict
 from vgg_jax.evaluation.scoring import accuracies
 from vgg_jax.training import diagnosis
 from vgg_jax.training.checkpoints import Checkpoints
+from vgg_jax.training.hosts import highest, leaving_with_the_others, together
 from vgg_jax.training.optimizers import Plateau, set_rate_factor
 from vgg_jax.training.resident import dispatch_ranges
 from vgg_jax.training.setup import Run, build, first_state
@@ -47,13 +49,13 @@ def train(config: ConfigDict, workdir: Path, started: float) -> dict[str, Any]:
       UserError: the config, the data or the folder are at fault.
       NonFiniteError: training diverged; the last good checkpoint is kept.
     """
-    run = build(config)
+    run = together(lambda: build(config))
     is_main = jax.process_index() == 0
-    if is_main:
-        open_workdir(workdir, config)
+    together(lambda: open_workdir(workdir, config) if is_main else None)
     checkpoints = Checkpoints(workdir / "checkpoints", config.checkpoint.keep)
     try:
-        return _Loop(config, run, workdir, checkpoints, started, is_main).run()
+        with jax.default_matmul_precision(config.matmul_precision):
+            return _Loop(config, run, workdir, checkpoints, started, is_main).run()
     finally:
         checkpoints.close()
 
@@ -98,32 +100,38 @@ class _Loop:
 
         advance, feeds = run.dispatch or run.train_step, self._feeds(start)
         pending: tuple[int, Metrics] | None = None
+        stop_signal = 0
         try:
-            with StopRequest() as stop, self._progress:
+            with StopRequest() as stop, self._progress, leaving_with_the_others():
                 self._clock = time.perf_counter()
                 for step, feed in feeds:
+                    # Asked before the dispatch and read after it: no device waits for the answer,
+                    # and a signal to any process stops all of them after the same step.
+                    asked = highest(stop.received or 0)
                     state, metrics = advance(state, feed)
                     # The dispatch before is read while this one runs: the device never waits.
                     if pending:
                         self._record(state, *pending)
                     pending = (step, metrics)
 
-                    last = step == run.total_steps or stop.received is not None
+                    stop_signal = int(asked)
+                    last = step == run.total_steps or stop_signal > 0
                     evaluate = last or _due(step, config.eval.every_steps)
                     save = last or _due(step, config.checkpoint.every_steps)
                     if evaluate or save:
                         self._record(state, *pending)
                         pending = None
-                        state = self._pause(state, step, evaluate and stop.received is None, save)
+                        state = self._pause(state, step, evaluate and not stop_signal, save)
                     if last:
                         break
+                self._checkpoints.wait()  # before another signal may end this process
                 if start == run.total_steps:  # nothing left to do but to say how good it is
                     self._evaluate(state, start)
         finally:
             feeds.close()
             self._checkpoints.wait()
             self._writer.close()
-        reason = stop.received.name if stop.received is not None else "finished"
+        reason = signal.Signals(stop_signal).name if stop_signal else "finished"
         return self._summarize(int(run.parallel.storable(state).step), reason)
 
     # --- Start -----------------------------------------------------------------------------------

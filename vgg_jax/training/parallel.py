@@ -3,7 +3,6 @@
 Both run the same functions on the same global batch. `jit` is the default; `pmap` is kept thin.
 """
 
-import abc
 import re
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -27,26 +26,49 @@ PMAP_AXIS = "batch"
 _SPLIT_OVER_MODEL = re.compile(r"fc\d+/(kernel|bias)$")
 
 
-class Parallel(abc.ABC):
-    """Runs a state through steps on all devices.
+class Parallel:
+    """Runs a state through steps on all devices, by `jit` over a mesh ("data", "model").
+
+    Every device works on its own part of the batch up to the head. There the devices that share
+    the fully connected layers ("model") gather each other's features, and each computes its part of
+    every layer's outputs.
 
     Attributes:
-      devices: global number of devices.
-      data_parallel: number of parts that a global batch is cut into.
+      devices: global number of devices, and of parts that a global batch is cut into.
+      head_sharding: where the input of the head has to be (`VGG.head_sharding`).
     """
 
     devices: int
-    data_parallel: int
+    head_sharding: NamedSharding | None
 
-    @abc.abstractmethod
+    def __init__(
+        self, devices: Sequence[jax.Device], model: int = 1, shard_optimizer: bool = False
+    ) -> None:
+        """Lays out the devices; see `make_parallel`."""
+        self.devices = len(devices)
+        # By process, so that a process's part of the batch is one slice of it.
+        ordered = sorted(devices, key=lambda device: (device.process_index, device.id))
+        self._mesh = Mesh(
+            np.asarray(ordered).reshape(-1, model),
+            ("data", "model"),
+            axis_types=(AxisType.Auto,) * 2,
+        )
+        self._shard_optimizer = shard_optimizer
+        self._batch = self._sharding(("data", "model"))
+        self.head_sharding = self._sharding("data") if model > 1 else None
+
     def init(self, init_fn: Callable[[], TrainState]) -> TrainState:
         """Returns the state that `init_fn` makes, placed on the devices."""
+        shardings = self._shardings(jax.eval_shape(init_fn))
+        # Drawing the parameters happens once: a CPU compiles it in a third of the time this way.
+        on_cpu = self._mesh.devices.flat[0].platform == "cpu"
+        options = {"xla_backend_optimization_level": 1} if on_cpu else None
+        return jax.jit(init_fn, out_shardings=shardings, compiler_options=options)()
 
-    @abc.abstractmethod
     def compile_steps(self, train: TrainStep, evaluate: EvalStep) -> tuple[TrainStep, EvalStep]:
         """Returns both steps compiled; the train step consumes (donates) its state."""
+        return jax.jit(self._constrained(train), donate_argnums=0), jax.jit(evaluate)
 
-    @abc.abstractmethod
     def compile_dispatch(self, train: TrainStep, data: dict[str, np.ndarray]) -> Dispatch:
         """Returns several steps at a time over a training set that is copied to every device.
 
@@ -57,90 +79,46 @@ class Parallel(abc.ABC):
         Raises:
           UserError: this way of running cannot.
         """
+        steps = jax.jit(scan_steps(self._constrained(train)), donate_argnums=0)
+        resident = {
+            name: jax.make_array_from_process_local_data(self._sharding(), array)
+            for name, array in data.items()
+        }
+        indices_sharding = self._sharding(None, ("data", "model"))
 
-    @abc.abstractmethod
+        def dispatch(state: TrainState, indices: np.ndarray) -> tuple[TrainState, Metrics]:
+            chosen = jax.make_array_from_process_local_data(indices_sharding, indices)
+            return steps(state, resident, chosen)
+
+        return dispatch
+
     def put(self, batch: dict[str, np.ndarray]) -> Batch:
-        """Returns this process's part of a global batch, on its devices, for the steps."""
+        """Returns the global batch for the steps, of which `batch` is this process's part."""
+        return self.put_unmapped(batch)
 
-    @abc.abstractmethod
     def put_unmapped(self, batch: dict[str, np.ndarray]) -> Batch:
         """Returns the same for a jitted function over a `storable` state."""
+        return {
+            name: jax.make_array_from_process_local_data(self._batch, array)
+            for name, array in batch.items()
+        }
 
-    @abc.abstractmethod
     def abstract(self, init_fn: Callable[[], TrainState]) -> TrainState:
         """Returns shapes, dtypes and shardings of what `storable` gives, for a restore."""
+        shapes = jax.eval_shape(init_fn)
+        return jax.tree.map(
+            lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+            shapes,
+            self._shardings(shapes),
+        )
 
-    @abc.abstractmethod
     def storable(self, state: TrainState) -> TrainState:
-        """Returns the state as a checkpoint stores it: no device axis."""
+        """Returns the state as a checkpoint stores it: global arrays, no device axis."""
+        return state
 
-    @abc.abstractmethod
     def place(self, state: TrainState) -> TrainState:
         """Inverse of `storable`."""
-
-
-def make_parallel(
-    mode: str, model: int = 1, devices: Sequence[jax.Device] | None = None
-) -> Parallel:
-    """Returns the way to run on many devices.
-
-    Args:
-      mode: "jit" or "pmap".
-      model: devices that share the fully connected layers, 1 for none ("jit" only).
-      devices: those to use; None for every device of every process.
-
-    Raises:
-      UserError: for an unknown mode or a `model` that does not divide the number of devices.
-    """
-    if mode not in MODES:
-        raise unknown_name("parallel.mode", mode, MODES)
-    devices = jax.devices() if devices is None else devices
-    count = len(devices)
-    if model < 1 or count % model:
-        divisors = [k for k in range(1, count + 1) if count % k == 0]
-        raise UserError(
-            f"parallel.model={model} does not divide {count} devices; use one of {divisors}"
-        )
-    if mode == "pmap":
-        if model != 1:
-            raise UserError("parallel.mode=pmap cannot split layers; set parallel.model=1")
-        return _Pmap(devices)
-    return _Jit(model, devices)
-
-
-class _Jit(Parallel):
-    def __init__(self, model: int, devices: Sequence[jax.Device]) -> None:
-        self.devices = len(devices)
-        self.data_parallel = self.devices // model
-        self._mesh: Mesh = jax.make_mesh(
-            (self.data_parallel, model),
-            ("data", "model"),
-            axis_types=(AxisType.Auto,) * 2,
-            devices=devices,
-        )
-        self._replicated = NamedSharding(self._mesh, PartitionSpec())
-        self._batch = NamedSharding(self._mesh, PartitionSpec("data"))
-        self._indices = NamedSharding(self._mesh, PartitionSpec(None, "data"))
-
-    def _shardings(self, state: TrainState) -> TrainState:
-        model = self._mesh.shape["model"]
-
-        def sharding(path: tuple[Any, ...], leaf: Any) -> NamedSharding:
-            name = jax.tree_util.keystr(path, simple=True, separator="/")
-            if model > 1 and _SPLIT_OVER_MODEL.search(name) and leaf.shape[-1] % model == 0:
-                spec = PartitionSpec(*(None,) * (leaf.ndim - 1), "model")
-                return NamedSharding(self._mesh, spec)
-            return self._replicated
-
-        return jax.tree_util.tree_map_with_path(sharding, state)
-
-    def init(self, init_fn: Callable[[], TrainState]) -> TrainState:
-        shardings = self._shardings(jax.eval_shape(init_fn))
-        options = _init_options(self._mesh.devices.flat[0])
-        return jax.jit(init_fn, out_shardings=shardings, compiler_options=options)()
-
-    def compile_steps(self, train: TrainStep, evaluate: EvalStep) -> tuple[TrainStep, EvalStep]:
-        return jax.jit(self._constrained(train), donate_argnums=0), jax.jit(evaluate)
+        return state
 
     def _constrained(self, train: TrainStep) -> TrainStep:
         """Returns a step whose state leaves as it came.
@@ -154,59 +132,43 @@ class _Jit(Parallel):
 
         return constrained
 
-    def compile_dispatch(self, train: TrainStep, data: dict[str, np.ndarray]) -> Dispatch:
-        steps = jax.jit(scan_steps(self._constrained(train)), donate_argnums=0)
-        resident = {
-            name: jax.make_array_from_process_local_data(self._replicated, array)
-            for name, array in data.items()
-        }
+    def _sharding(self, *axes: str | tuple[str, ...] | None) -> NamedSharding:
+        return NamedSharding(self._mesh, PartitionSpec(*axes))
 
-        def dispatch(state: TrainState, indices: np.ndarray) -> tuple[TrainState, Metrics]:
-            chosen = jax.make_array_from_process_local_data(self._indices, indices)
-            return steps(state, resident, chosen)
+    def _shardings(self, state: TrainState) -> TrainState:
+        data, model = self._mesh.devices.shape
 
-        return dispatch
+        def sharding(path: tuple[Any, ...], leaf: Any) -> NamedSharding:
+            name = jax.tree_util.keystr(path, simple=True, separator="/")
+            axes: list[str | None] = [None] * leaf.ndim
+            if model > 1 and _SPLIT_OVER_MODEL.search(name) and leaf.shape[-1] % model == 0:
+                axes[-1] = "model"
+            if self._shard_optimizer and name.startswith("opt_state/"):
+                free = [i for i, n in enumerate(leaf.shape) if axes[i] is None and n % data == 0]
+                if free:
+                    axes[max(free, key=lambda i: leaf.shape[i])] = "data"
+            return self._sharding(*axes)
 
-    def put(self, batch: dict[str, np.ndarray]) -> Batch:
-        return {
-            name: jax.make_array_from_process_local_data(self._batch, array)
-            for name, array in batch.items()
-        }
-
-    put_unmapped = put
-
-    def abstract(self, init_fn: Callable[[], TrainState]) -> TrainState:
-        shapes = jax.eval_shape(init_fn)
-        return jax.tree.map(
-            lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
-            shapes,
-            self._shardings(shapes),
-        )
-
-    def storable(self, state: TrainState) -> TrainState:
-        return state
-
-    def place(self, state: TrainState) -> TrainState:
-        return state
+        return jax.tree_util.tree_map_with_path(sharding, state)
 
 
 class _Pmap(Parallel):
+    """The same by `pmap`: every device holds a copy of the state, stacked along a first axis."""
+
     def __init__(self, devices: Sequence[jax.Device]) -> None:
-        self.devices = len(devices)
-        self.data_parallel = self.devices
-        self._all = devices
-        self._local = [d for d in devices if d.process_index == jax.process_index()]
+        super().__init__(devices)
+        self._all = list(self._mesh.devices.flat)
+        self._local = [d for d in self._all if d.process_index == jax.process_index()]
 
     def init(self, init_fn: Callable[[], TrainState]) -> TrainState:
-        options = _init_options(self._local[0])
-        return self.place(jax.jit(init_fn, compiler_options=options)())
+        return self.place(super().init(init_fn))
 
     def compile_steps(self, train: TrainStep, evaluate: EvalStep) -> tuple[TrainStep, EvalStep]:
         train_step = jax.pmap(train, PMAP_AXIS, donate_argnums=0, devices=self._all)
         eval_step = jax.pmap(evaluate, PMAP_AXIS, devices=self._all)
 
         def first(tree: PyTree) -> PyTree:  # every device holds the same averages
-            return jax.tree.map(lambda x: x[0], tree)
+            return jax.tree.map(lambda x: x.addressable_data(0)[0], tree)
 
         def run_train(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
             state, metrics = train_step(state, batch)
@@ -224,24 +186,57 @@ class _Pmap(Parallel):
         here = len(self._local)
         return jax.tree.map(lambda array: array.reshape(here, -1, *array.shape[1:]), batch)
 
-    def put_unmapped(self, batch: dict[str, np.ndarray]) -> Batch:
-        return jax.device_put(batch, self._local[0])
-
-    def abstract(self, init_fn: Callable[[], TrainState]) -> TrainState:
-        here = jax.sharding.SingleDeviceSharding(self._local[0])
-        return jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here),
-            jax.eval_shape(init_fn),
-        )
-
     def storable(self, state: TrainState) -> TrainState:
-        return jax.tree.map(lambda x: x[0], state)
+        def without_device_axis(leaf: jax.Array) -> jax.Array:
+            copies = [shard.data[0] for shard in leaf.addressable_shards]
+            return jax.make_array_from_single_device_arrays(
+                leaf.shape[1:], self._sharding(), copies
+            )
+
+        return jax.tree.map(without_device_axis, state)
 
     def place(self, state: TrainState) -> TrainState:
         copies = jax.pmap(lambda _, tree: tree, in_axes=(0, None), devices=self._local)
-        return copies(np.arange(len(self._local)), state)
+        here = jax.tree.map(lambda leaf: leaf.addressable_data(0), state)
+        return copies(np.arange(len(self._local)), here)
 
 
-def _init_options(device: jax.Device) -> dict[str, int] | None:
-    """Drawing the parameters happens once: a CPU compiles it in a third of the time this way."""
-    return {"xla_backend_optimization_level": 1} if device.platform == "cpu" else None
+def make_parallel(
+    mode: str,
+    model: int = 1,
+    *,
+    shard_optimizer: bool = False,
+    devices: Sequence[jax.Device] | None = None,
+) -> Parallel:
+    """Returns the way to run on many devices.
+
+    Args:
+      mode: "jit" or "pmap".
+      model: devices that share the fully connected layers, 1 for none ("jit" only).
+      shard_optimizer: each device keeps and updates its part of the optimiser's state alone, the
+        first stage of ZeRO (Rajbhandari et al. 2020, arXiv 1910.02054) ("jit" only).
+      devices: those to use; None for every device of every process.
+
+    Raises:
+      UserError: for an unknown mode, a `model` that does not divide the number of devices, or what
+        "pmap" cannot do.
+    """
+    if mode not in MODES:
+        raise unknown_name("parallel.mode", mode, MODES)
+    devices = jax.devices() if devices is None else devices
+    count = len(devices)
+    if model < 1 or count % model:
+        divisors = [k for k in range(1, count + 1) if count % k == 0]
+        raise UserError(
+            f"parallel.model={model} does not divide {count} devices; use one of {divisors}"
+        )
+    if mode == "jit":
+        return Parallel(devices, model, shard_optimizer)
+    if model != 1:
+        raise UserError("parallel.mode=pmap cannot split layers; set parallel.model=1")
+    if shard_optimizer:
+        raise UserError(
+            "parallel.mode=pmap cannot spread the optimiser's state; "
+            "set parallel.shard_optimizer=false"
+        )
+    return _Pmap(devices)

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from vgg_jax.data.augment import make_eval_transform, make_train_augment
 from vgg_jax.data.pipeline import EvalPipeline, TrainPipeline
 from vgg_jax.data.sources import check_labels, open_source
-from vgg_jax.errors import UserError
+from vgg_jax.errors import UserError, unknown_name
 from vgg_jax.models import VGG, build_model
 from vgg_jax.models.initializers import lsuv
 from vgg_jax.training.optimizers import make_optimizer, make_schedule
@@ -26,6 +26,8 @@ from vgg_jax.training.steps import (
     make_eval_step,
     make_train_step,
 )
+
+MATMUL_PRECISIONS = ("float32", "tensorfloat32", "bfloat16")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,8 +70,12 @@ def build(config: ConfigDict) -> Run:
     _check(config)
     image_size = config.data.image_size
     model = build_model(config.model, image_size=image_size, compute_dtype=config.compute_dtype)
-    parallel = make_parallel(config.parallel.mode, config.parallel.model)
-    _check_divisible(config, parallel)
+    parallel = make_parallel(
+        config.parallel.mode,
+        config.parallel.model,
+        shard_optimizer=config.parallel.shard_optimizer,
+    )
+    _check_parallel(config, model, parallel)
 
     train_source = open_source(config.data, config.data.train_split)
     eval_source = open_source(config.data, config.data.eval_split)
@@ -90,7 +96,7 @@ def build(config: ConfigDict) -> Run:
         return new_state(variables, optimizer, with_ema=config.optimizer.ema > 0)
 
     axis_name = PMAP_AXIS if config.parallel.mode == "pmap" else None
-    mapped_model = model.clone(norm_axis_name=axis_name)
+    mapped_model = model.clone(norm_axis_name=axis_name, head_sharding=parallel.head_sharding)
     pure_train_step = make_train_step(
         mapped_model,
         optimizer,
@@ -146,7 +152,9 @@ def first_state(run: Run, config: ConfigDict) -> TrainState:
 
 
 def _check(config: ConfigDict) -> None:
-    """Raises UserError for numbers that no run can have."""
+    """Raises UserError for numbers and names that no run can have."""
+    if config.matmul_precision not in MATMUL_PRECISIONS:
+        raise unknown_name("matmul_precision", config.matmul_precision, MATMUL_PRECISIONS)
     positive: dict[str, Any] = {
         "data.batch_size": config.data.batch_size,
         "data.image_size": config.data.image_size,
@@ -168,14 +176,27 @@ def _check(config: ConfigDict) -> None:
         )
 
 
-def _check_divisible(config: ConfigDict, parallel: Parallel) -> None:
-    """Raises UserError where a batch cannot be cut into equal parts."""
-    micro = config.optimizer.accumulate * (config.model.norm_group or 1)
+def _check_parallel(config: ConfigDict, model: VGG, parallel: Parallel) -> None:
+    """Raises UserError for what cannot be divided among the devices or the micro-batches."""
+    split = config.parallel.model
+    if split > 1 and all(features % split for features in model.head_layers.values()):
+        raise UserError(
+            f"parallel.model={split} divides none of the fully connected layers' widths, "
+            f"{list(model.head_layers.values())}; set parallel.model=1"
+        )
+    accumulate, group = config.optimizer.accumulate, config.model.norm_group
+    if accumulate > 1 and model.norm == "batch" and group is None:
+        raise UserError(
+            f"batch norm over the global batch and optimizer.accumulate={accumulate} exclude each "
+            "other: a micro-batch is normalised before the next one is seen.\n"
+            f"Set model.norm_group, e.g. {config.data.batch_size // parallel.devices // accumulate}"
+        )
+    micro = accumulate * (group or 1)
     for key, size, parts, why in (
         ("data.batch_size", config.data.batch_size, micro, ", micro-batches and norm groups"),
         ("eval.batch_size", config.eval.batch_size, 1, ""),
     ):
-        parts *= parallel.data_parallel
+        parts *= parallel.devices
         if size % parts:
             lower = size // parts * parts
             near = f"{lower} or {lower + parts}" if lower else f"{parts}"

@@ -1,0 +1,149 @@
+"""Several processes as one run: joining, agreeing, and what happens when one is lost.
+
+Every process runs the same program on the same global arrays and differs only in the devices that
+it feeds. Whatever decides what comes next has to be decided alike by all: `highest` and `together`.
+"""
+
+import os
+import re
+import sys
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from typing import TypeVar
+
+import jax
+import numpy as np
+from absl import logging
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from vgg_jax.errors import UserError
+
+T = TypeVar("T")
+
+EXIT_LOST_PROCESS = 4
+
+# Seconds after which a process that is not heard of counts as lost, and after which one that ends
+# no longer waits for the others.
+HEARTBEAT_SECONDS = 60
+START_SECONDS = 300  # for all processes to appear
+
+# How a collective operation that a process has left fails: gloo on CPUs, NCCL on GPUs, and JAX's
+# coordination service.
+_LOST = re.compile(r"gloo|nccl|UNAVAILABLE|DEADLINE_EXCEEDED|coordination", re.IGNORECASE)
+
+
+def join(
+    coordinator: str | None = None, processes: int | None = None, process_id: int | None = None
+) -> None:
+    """Makes this process one of several that train together; before any other use of JAX.
+
+    Only process 0 logs from here on. JAX's coordination service ends this process (SIGABRT, with
+    a message that names the lost one) when another is lost for `HEARTBEAT_SECONDS`.
+
+    Args:
+      coordinator: "HOST:PORT" of process 0, at a free port; None, as for the rest, where JAX is to
+        find it out from Slurm, Open MPI, a TPU pod or Kubernetes.
+      processes: their number.
+      process_id: this one's, from 0.
+
+    Raises:
+      UserError: the arguments make no sense, no cluster is found, or the others do not come.
+    """
+    given = (coordinator, processes, process_id)
+    if any(value is not None for value in given):
+        if coordinator is None or processes is None or process_id is None:
+            raise UserError("give all of --coordinator, --processes and --process_id, or none")
+        if not re.fullmatch(r".+:\d+", coordinator):
+            raise UserError(f"--coordinator={coordinator} is no address; type HOST:PORT")
+        if not 0 <= process_id < processes:
+            raise UserError(
+                f"--process_id={process_id} is not among --processes={processes}; "
+                f"count from 0 to {processes - 1}"
+            )
+    # SIGTERM belongs to `signals`, which agrees on the step to stop at without a service.
+    jax.config.update("jax_enable_preemption_service", False)
+    try:
+        jax.distributed.initialize(
+            coordinator,
+            processes,
+            process_id,
+            cluster_detection_method=None if coordinator is None else "deactivate",
+            initialization_timeout=START_SECONDS,
+            heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
+            shutdown_timeout_seconds=HEARTBEAT_SECONDS,
+        )
+    except ValueError as error:
+        raise UserError(
+            f"found no cluster to join ({error}).\nStart by srun, mpirun or on a TPU pod, or give "
+            "--coordinator=HOST:PORT --processes=N --process_id=I"
+        ) from error
+    except jax.errors.JaxRuntimeError as error:
+        raise UserError(
+            f"could not join the other processes: {_first_line(error)}.\n"
+            "Start all of them, with the same --coordinator, and leave its port free"
+        ) from error
+    if jax.process_index() != 0:
+        logging.set_verbosity(logging.ERROR)
+
+
+def highest(value: int) -> int | jax.Array:
+    """Returns the highest value that any process gives; every process has to call this.
+
+    The number is made on the devices, behind what they were given to do before. To read it (`int`)
+    is to wait for that; to call this is not.
+    """
+    if jax.process_count() == 1:
+        return value
+    devices = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
+    everyone = NamedSharding(Mesh(np.asarray(devices), ("everyone",)), PartitionSpec("everyone"))
+    values = np.full(jax.local_device_count(), value, np.int32)
+    return _max(jax.make_array_from_process_local_data(everyone, values))
+
+
+_max = jax.jit(jax.numpy.max)
+
+
+def together(action: Callable[[], T]) -> T:
+    """Returns what `action` returns, where it raises a `UserError` on no process.
+
+    Raises:
+      UserError: on all processes where on any: without this the others would wait for it.
+    """
+    error = None
+    try:
+        result = action()
+    except UserError as mistake:
+        error = mistake
+    failed = int(highest(int(error is not None)))
+    if error is not None:
+        raise error
+    if failed:
+        raise UserError("another process of this run cannot go on; see what it printed")
+    return result
+
+
+@contextmanager
+def leaving_with_the_others() -> Generator[None, None, None]:
+    """While entered, a collective operation that fails for want of a process ends this one.
+
+    At once, with exit status `EXIT_LOST_PROCESS`: every orderly way out would wait for the lost
+    process. Where the operation waits instead of failing, as it may on GPUs and TPUs, the
+    coordination service ends this process (`join`).
+    """
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if jax.process_count() == 1 or not _LOST.search(str(error)):
+            raise
+        print(
+            f"error: process {jax.process_index()} lost another of the {jax.process_count()} "
+            f"({_first_line(error)}).\n"
+            "Type the same command on all of them to go on from the newest checkpoint",
+            file=sys.stderr,
+            flush=True,
+        )
+        os._exit(EXIT_LOST_PROCESS)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]
