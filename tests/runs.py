@@ -69,7 +69,7 @@ def metrics(workdir: Path) -> list[dict]:
 
 def wait_for_step(workdir: Path, step: int, process: subprocess.Popen) -> None:
     path = workdir / "metrics.jsonl"
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600
     while time.monotonic() < deadline and process.poll() is None:
         if path.exists() and any(line["step"] >= step for line in complete_lines(path)):
             return
