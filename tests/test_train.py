@@ -74,7 +74,6 @@ def write_npz(folder, labels):
         ([DIGITS, "--processes=2"], "--coordinator"),
         ([DIGITS, "--coordinator=here", "--processes=2", "--process_id=0"], "HOST:PORT"),
         ([DIGITS, "--coordinator=a:1", "--processes=2", "--process_id=2"], "0 to 1"),
-        ([DIGITS, "--distributed"], "found no cluster"),
         ([DIGITS, "--config.optimizer.schedule=plateau", "--config.eval.every_steps=0"], "eval."),
         (["--config=configs/vgg16.py:cifar10", "--config.data.dir=/nowhere"], "vgg_jax.prepare"),
         ([DIGITS, "--workdir=/proc/run"], "--workdir"),
