@@ -140,17 +140,6 @@ def test_rounding_error_at_the_networks_widths(channels: int, dtype: str, tolera
         assert error < tolerance
 
 
-def test_a_part_of_the_images_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Blocks of rows of one image, of one image and of several."""
-    images, kernel = operands((4, 6, 6, 16, 8, 3), "float32")
-    desired = gradients(library)(images, kernel)
-    row_bytes = 6 * 3 * 16 * 4
-    for rows in (1, 2, 6, 12):
-        monkeypatch.setattr(conv, "_PART_BYTES", rows * row_bytes)
-        assert_same(jax.jit(gradients(conv.patches))(images, kernel), desired, 1e-5)
-        jax.clear_caches()
-
-
 @pytest.mark.parametrize(
     "shape", [(6, 9, 7, 70, 66, 3), (1, 1, 2, 3, 4, 3), (5, 8, 8, 96, 80, 3), (400, 2, 3, 2, 3, 3)]
 )
@@ -184,7 +173,7 @@ def test_the_choice_follows_the_shape() -> None:
     assert conv.along_images((128, 8, 8, 256), (3, 3, 256, 256)) is conv.winograd
     assert conv.along_images((8, 224, 224, 64), (3, 3, 64, 64)) is conv.library
     assert conv.along_images((128, 2, 2, 512), (3, 3, 512, 512)) is conv.taps
-    assert conv.along_kernel((8, 224, 224, 64), (3, 3, 64, 64)) is conv.patches
+    assert conv.along_kernel((8, 224, 224, 64), (3, 3, 64, 64)) is conv.winograd
     assert conv.along_kernel((8, 112, 112, 128), (3, 3, 128, 128)) is conv.winograd
     assert conv.along_kernel((8, 14, 14, 512), (3, 3, 512, 512)) is conv.library
     # One image is too few tiles for the kernel's transform to pay.

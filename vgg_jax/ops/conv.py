@@ -38,7 +38,6 @@ _KERNEL_TRANSFORM = (
 _OUTPUT_TRANSFORM = np.array(
     [[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]]
 )
-_PART_BYTES = 2 * 2**20  # what the second- and third-level caches hold
 _PART_ELEMENTS = 2**15  # tiles times channels: 5 MB once transformed, which the caches hold
 
 
@@ -91,31 +90,26 @@ def _per_backend(
 def along_images(images: Shape, kernel: Shape) -> Formulation:
     """Chooses for the forward pass and for the gradient with respect to the images."""
     _, height, width, _ = images
-    # 512 channels: 354 for 2 at 2x2 maps, 276 for 185 at 4x4, where most taps reach the padding.
+    # 512 channels: 370 for 2 at 2x2 maps, 279 for 189 at 4x4, where most taps reach the padding.
     if kernel[0] == 1 or max(height, width) <= 4:
         return taps
-    # 128 channels: 223 for 203 at 16x16 maps; 256: 378 for 191 at 8x8, 312 for 193 at 56x56; 512:
-    # 310 for 196 at 28x28. On wider maps of 64 and 128 channels the transforms cost what they save.
-    if _suits_winograd(images, kernel) and width <= 64:
+    # 64 channels: 145 for 71 at 32x32 maps. 128: 253 for 202 at 16x16, 222 for 181 at 112x112. 256:
+    # 401 for 196 at 8x8, 333 for 193 at 56x56. 512: 368 for 195 at 28x28. But 121 for 149 with 64
+    # channels at 224x224, where the library's long rows suit it and the transforms do not pay.
+    if _suits_winograd(images, kernel) and (width <= 64 or min(kernel[2:]) > 64):
         return winograd
     return library
 
 
 def along_kernel(images: Shape, kernel: Shape) -> Formulation:
     """Chooses for the gradient with respect to the kernel."""
-    _, height, width, channels = images
-    # 512 channels: 270 for 159 at 2x2 maps.
+    _, height, width, _ = images
+    # 512 channels: 248 for 159 at 2x2 maps.
     if kernel[0] == 1 or max(height, width) <= 2:
         return taps
-    # 157 for 27 with 128 channels at 112x112 maps, 247 for 103 with 256 at 56x56. With 64 channels
-    # at 224x224 maps 70, which patches pass.
-    if _suits_winograd(images, kernel) and (width <= 64 or min(kernel[2:]) > 64):
-        return winograd
-    # 3 channels: 21 for 14 at 32x32 maps, 16 channels: 63 for 40. 14x14 maps: 187 for 167.
-    if channels < 32 or width <= 14:
-        return library
-    # 98 for 33 with 64 channels at 224x224 maps, 117 for 25 at 112x112.
-    return patches
+    # 64 channels: 150 for 45 at 32x32 maps, 87 for 36 at 224x224. 128: 176 for 25 at 112x112. 256:
+    # 352 for 108 at 8x8, 281 for 100 at 56x56. 512: 239 for 138 at 4x4, 301 for 125 at 28x28.
+    return winograd if _suits_winograd(images, kernel) else library
 
 
 def _suits_winograd(images: Shape, kernel: Shape) -> bool:
@@ -124,9 +118,9 @@ def _suits_winograd(images: Shape, kernel: Shape) -> bool:
     down, across = -(-height // 4), -(-width // 4)
     return (
         size == 3
-        # 32 channels: the transforms cost more than the products.
+        # 32 channels: the transforms cost as much as the products save.
         and min(channels) >= 64
-        # 14x14 maps: 16x16 positions computed, 170 for 190.
+        # 14x14 maps: 16x16 positions are computed, and 186 for 191 are left.
         and 16 * down * across <= 1.25 * height * width
         # Few tiles: transforming the kernel costs more than the products.
         and n * down * across >= max(channels) // 4
@@ -164,42 +158,6 @@ def _overlap(extent: int, offset: int) -> tuple[tuple[int, int], tuple[int, int]
     """The ranges of inputs and of outputs that a tap at `offset` from the centre joins."""
     outputs = max(0, -offset), extent - max(0, offset)
     return (outputs[0] + offset, outputs[1] + offset), outputs
-
-
-def patches(images: jax.Array, kernel: jax.Array) -> jax.Array:
-    """A matrix product for each row of the kernel, for a part of the images at a time.
-
-    The left factor holds, for every position, the K columns around it: K times the images, so a
-    part is as many rows as stay in the cache. (Patches of K * K, in one product, take longer to
-    write than the longer product saves.)
-    """
-    n, height, width, channels = images.shape
-    size, _, _, features = kernel.shape
-    row_bytes = width * size * channels * images.dtype.itemsize
-    rows = _largest_divisor(height, _PART_BYTES // row_bytes)
-    count = _largest_divisor(n, _PART_BYTES // (row_bytes * height)) if rows == height else 1
-    margin = size // 2
-    padded = jnp.pad(images, ((0, 0), (margin, margin), (margin, margin), (0, 0)))
-    # Output channels first: so the transpose of a product is a product without a transposition.
-    matrix = kernel.reshape(-1, features).T
-    kernel_rows = lax.split(matrix, (size * channels,) * size, axis=1)
-
-    # Rematerialised: the transpose would keep the columns of every part.
-    @partial(jax.checkpoint, prevent_cse=False)
-    def convolve(start: tuple[jax.Array, jax.Array]) -> jax.Array:
-        block = (count, rows + 2 * margin, width + 2 * margin, channels)
-        part = lax.dynamic_slice(padded, (*start, 0, 0), block)
-        shifts = [part[:, :, column : column + width] for column in range(size)]
-        columns = jnp.concatenate(shifts, axis=-1)
-        products = [
-            lax.dot_general(columns[:, row : row + rows], factor, (((3,), (1,)), ((), ())))
-            for row, factor in enumerate(kernel_rows)
-        ]
-        return sum(products[1:], products[0])
-
-    starts = jnp.meshgrid(jnp.arange(0, n, count), jnp.arange(0, height, rows), indexing="ij")
-    parts = lax.map(convolve, tuple(axis.ravel() for axis in starts))
-    return parts.reshape(n, height, width, features)
 
 
 def winograd(images: jax.Array, kernel: jax.Array) -> jax.Array:
