@@ -96,6 +96,9 @@ def base() -> ConfigDict:
     config.log.every_steps = 50
     config.log.stuck_after_steps = 2000  # warn when the loss is still that of guessing; 0 is off
 
+    config.probe = ConfigDict()
+    config.probe.every_steps = 0  # measure gradients layer by layer into probes/; 0 is off
+
     config.parallel = ConfigDict()
     config.parallel.mode = "jit"  # or pmap
     config.parallel.model = 1  # devices over which the fully connected layers are split

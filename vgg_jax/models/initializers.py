@@ -19,6 +19,7 @@ fan_in = height * width * in and fan_out = height * width * out. LeCun and Gloro
 in their papers, so none here.
 """
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -124,18 +125,10 @@ def lsuv(
     Raises:
       UserError: the output of a layer is constant or not finite.
     """
-    deterministic = model.clone(dropout=0.0)
-
-    @jax.jit
-    def output_variances(variables: Mapping[str, Any]) -> dict[str, jax.Array]:
-        (_, endpoints), _ = deterministic.apply(
-            variables, images, train=True, mutable=["batch_stats"]
-        )
-        return {name: endpoints[name].astype(jnp.float32).var() for name in model.layer_names}
-
+    output_variances = functools.partial(_output_variances, model.clone(dropout=0.0))
     params = dict(variables["params"])
     measured: dict[str, list[float]] = {}
-    variances = output_variances(variables)
+    variances = output_variances(variables, images)
     for name in model.layer_names:
         measured[name] = [float(variances[name])]
         while abs(measured[name][-1] - 1) > tolerance and len(measured[name]) <= max_iterations:
@@ -146,9 +139,17 @@ def lsuv(
                     "Give it varied, finite images, or use another kernel_init"
                 )
             params[name] = params[name] | {"kernel": params[name]["kernel"] / variance**0.5}
-            variances = output_variances({**variables, "params": params})
+            variances = output_variances({**variables, "params": params}, images)
             measured[name].append(float(variances[name]))
     return {**variables, "params": params}, measured
+
+
+@functools.partial(jax.jit, static_argnums=0)  # so that a second call need not compile again
+def _output_variances(
+    model: "VGG", variables: Mapping[str, Any], images: jax.Array
+) -> dict[str, jax.Array]:
+    (_, endpoints), _ = model.apply(variables, images, train=True, mutable=["batch_stats"])
+    return {name: endpoints[name].astype(jnp.float32).var() for name in model.layer_names}
 
 
 def _delta_orthogonal(gain: float) -> Initializer:

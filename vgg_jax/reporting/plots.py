@@ -1,17 +1,19 @@
 """One house style for figures: colours that colour-blind readers tell apart, png and svg."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 from cycler import cycler
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 # Okabe & Ito (2008), without yellow, which is too faint for lines.
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#7F7F7F")
 
 _STYLE: dict[Any, Any] = {
     "axes.grid": True,
@@ -40,3 +42,77 @@ def figure(path: Path, width: float = 8.0, height: float = 4.0) -> Iterator[Figu
         yield drawing
         drawing.savefig(path.with_suffix(".png"), dpi=150, metadata={"Software": None})
         drawing.savefig(path.with_suffix(".svg"), metadata={"Date": None})
+
+
+def band(axes: Axes, x: np.ndarray, samples: np.ndarray, **line: Any) -> None:
+    """Draws the geometric mean over the first axis as a line, in a band from least to largest.
+
+    Args:
+      axes: where to; a logarithmic y axis suits it.
+      x: (points,).
+      samples: positive, (repetitions, points).
+      **line: properties of the line, its label among them.
+    """
+    (drawn,) = axes.plot(x, np.exp(np.log(samples).mean(0)), **line)
+    axes.fill_between(
+        x, samples.min(0), samples.max(0), color=drawn.get_color(), alpha=0.25, linewidth=0
+    )
+
+
+def heat_map(
+    axes: Axes,
+    values: np.ndarray,
+    rows: Sequence[Any],
+    columns: Sequence[Any],
+    *,
+    label: str,
+    diverging: float | None = None,
+    numbers: str | None = None,
+    limits: tuple[float, float] | None = None,
+) -> None:
+    """Draws values (rows, columns) as colours, with a colour bar; NaN stays white.
+
+    Args:
+      axes: where to.
+      values: what to show.
+      rows: tick labels, top to bottom.
+      columns: tick labels, left to right; of many, some are shown.
+      label: of the colour bar, with its unit.
+      diverging: the value that is drawn white, colours going apart on both sides of it; None for a
+        scale from dark to light.
+      numbers: format in which every cell's value is written into it, such as ".1f".
+      limits: lowest and highest of the colour scale; by default those of the values.
+    """
+    low, high = limits or (float(np.nanmin(values)), float(np.nanmax(values)))
+    if diverging is not None:
+        reach = max(high - diverging, diverging - low, 1e-9)
+        low, high = diverging - reach, diverging + reach
+    # PuOr and viridis: told apart with every common colour blindness.
+    image = axes.imshow(
+        values,
+        aspect="auto",
+        cmap="viridis" if diverging is None else "PuOr",
+        vmin=low,
+        vmax=high,
+        interpolation="nearest",
+    )
+    step = -(-len(columns) // 20)
+    axes.set_xticks(range(0, len(columns), step), list(columns)[::step])
+    axes.set_yticks(range(len(rows)), list(rows))
+    axes.grid(False)
+    axes.figure.colorbar(image, ax=axes, label=label)
+    if numbers is None:
+        return
+    for (row, column), value in np.ndenumerate(values):
+        if np.isfinite(value):
+            shade = image.cmap(image.norm(value))[:3]
+            dark = np.dot(shade, (0.299, 0.587, 0.114)) < 0.5
+            axes.text(
+                column,
+                row,
+                format(value, numbers),
+                ha="center",
+                va="center",
+                fontsize=7,
+                color="white" if dark else "black",
+            )

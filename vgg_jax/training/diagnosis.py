@@ -1,6 +1,6 @@
 """What to tell a user whose training does not train: where it broke, or how small its signals are.
 
-Both functions take the state just before the step in question (`Parallel.storable`) and the batch
+The functions take the state just before the step in question (`Parallel.storable`) and the batch
 of that step, and draw the step's own dropout masks.
 """
 
@@ -19,9 +19,26 @@ from vgg_jax.training.steps import example_keys
 Batch = dict[str, Any]
 
 
-def _loss(
-    model: VGG, seed: int, state: TrainState, params: Any, batch: Batch, perturbations: Arrays
+def step_loss(
+    model: VGG,
+    seed: int,
+    state: TrainState,
+    params: Any,
+    batch: Batch,
+    perturbations: Arrays,
+    label_smoothing: float = 0.0,
 ) -> tuple[jax.Array, Arrays]:
+    """Returns the loss of a step and all endpoints, as a function of parameters and perturbations.
+
+    Args:
+      model: outside of any mapped axis (`norm_axis_name` None).
+      seed: the run's seed.
+      state: before the step; gives the running statistics and the number of the step.
+      params: the parameters.
+      batch: {"image": float images as the network gets them, "label": int}.
+      perturbations: see `VGG.__call__`.
+      label_smoothing: as in `make_train_step`.
+    """
     (logits, endpoints), _ = model.apply(
         {"params": params, "batch_stats": state.batch_stats},
         batch["image"],
@@ -30,7 +47,8 @@ def _loss(
         rngs={"dropout": stream_key(seed, "dropout", state.step)},
         mutable=["batch_stats"],
     )
-    losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch["label"])
+    targets = jax.nn.one_hot(batch["label"], logits.shape[-1])
+    losses = optax.softmax_cross_entropy(logits, optax.smooth_labels(targets, label_smoothing))
     return losses.mean(), endpoints
 
 
@@ -54,7 +72,7 @@ def first_nonfinite(model: VGG, seed: int, state: TrainState, batch: Batch) -> s
     @jax.jit
     def examine(state: TrainState, batch: Batch) -> list[jax.Array]:
         (loss, endpoints), grads = jax.value_and_grad(
-            lambda params: _loss(model, seed, state, params, batch, {}), has_aux=True
+            lambda params: step_loss(model, seed, state, params, batch, {}), has_aux=True
         )(state.params)
 
         def named(tree: Any, kind: str) -> Arrays:
@@ -87,7 +105,7 @@ def scale_report(model: VGG, seed: int, state: TrainState, batch: Batch) -> str:
     @jax.jit
     def measure(state: TrainState, batch: Batch) -> tuple[Arrays, Arrays]:
         return layer_scales(
-            lambda zeros: _loss(model, seed, state, state.params, batch, zeros),
+            lambda zeros: step_loss(model, seed, state, state.params, batch, zeros),
             list(model.preactivations.values()),
         )
 

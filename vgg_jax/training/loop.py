@@ -19,6 +19,7 @@ from vgg_jax.training import diagnosis
 from vgg_jax.training.checkpoints import Checkpoints
 from vgg_jax.training.hosts import highest, leaving_with_the_others, together
 from vgg_jax.training.optimizers import Plateau, set_rate_factor
+from vgg_jax.training.probing import Probe
 from vgg_jax.training.resident import dispatch_ranges
 from vgg_jax.training.setup import Run, build, first_state
 from vgg_jax.training.signals import StopRequest
@@ -94,21 +95,31 @@ class _Loop:
         run, config = self._run, self._config
         state, start = self._start()
         self._parameters = sum(x.size for x in jax.tree.leaves(run.parallel.storable(state).params))
-        self._writer = MetricsWriter(self._workdir if self._is_main else None, start)
+        written = self._workdir if self._is_main else None
+        self._writer = MetricsWriter(written, start)
+        self._probe = Probe(config, run, written, start)
         self._progress = Progress(start, run.total_steps, enabled=self._is_main)
         self._announce(start)
 
         advance, feeds = run.dispatch or run.train_step, self._feeds(start)
+        done = start
         pending: tuple[int, Metrics] | None = None
         stop_signal = 0
         try:
             with StopRequest() as stop, self._progress, leaving_with_the_others():
                 self._clock = time.perf_counter()
                 for step, feed in feeds:
+                    if self._probe.due(done):
+                        if pending:
+                            self._record(state, *pending)
+                            pending = None
+                        self._probe.measure(state, done)
+                        self._clock = time.perf_counter()  # a step's speed is without it
                     # Asked before the dispatch and read after it: no device waits for the answer,
                     # and a signal to any process stops all of them after the same step.
                     asked = highest(stop.received or 0)
                     state, metrics = advance(state, feed)
+                    done = step
                     # The dispatch before is read while this one runs: the device never waits.
                     if pending:
                         self._record(state, *pending)
@@ -131,6 +142,7 @@ class _Loop:
             feeds.close()
             self._checkpoints.wait()
             self._writer.close()
+            self._probe.close()
         reason = signal.Signals(stop_signal).name if stop_signal else "finished"
         return self._summarize(int(run.parallel.storable(state).step), reason)
 
@@ -169,7 +181,11 @@ class _Loop:
                 for step, batch in enumerate(batches, start + 1):
                     yield step, run.parallel.put(batch)
             return
-        pauses = (config.eval.every_steps, config.checkpoint.every_steps)
+        pauses = (
+            config.eval.every_steps,
+            config.checkpoint.every_steps,
+            config.probe.every_steps,
+        )
         size = config.parallel.steps_per_dispatch
         for steps in dispatch_ranges(start, run.total_steps, size, pauses):
             yield steps.stop, np.stack([run.train_data.indices(s) for s in steps]).astype(np.int32)

@@ -19,7 +19,15 @@ CONFIG_FILE = "config.json"
 SUMMARY_FILE = "summary.json"
 
 # Keys that do not change what is computed: a run may go on with other values.
-_FREE_PREFIXES = ("log.", "checkpoint.", "eval.batch_size", "data.dir", "data.workers", "parallel.")
+_FREE_PREFIXES = (
+    "log.",
+    "probe.",
+    "checkpoint.",
+    "eval.batch_size",
+    "data.dir",
+    "data.workers",
+    "parallel.",
+)
 # With these schedules what is past does not depend on where the end is.
 _OPEN_ENDED_SCHEDULES = ("constant", "step", "plateau")
 

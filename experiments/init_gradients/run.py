@@ -1,0 +1,112 @@
+"""How gradients travel through plain networks at initialisation, measured and predicted.
+
+    python -m experiments.init_gradients.run [--preset=quick|full] [--out=DIR] [--data_dir=FILE.npz]
+    python -m experiments.init_gradients.run figures [--preset=quick|full] [--out=DIR]
+
+    python -m experiments.init_gradients.run sgd [--preset=quick|full] [--out=DIR] [--data_dir=...]
+
+The first measures cell after cell, in the order of `grid.py`, and goes on where it was stopped;
+`--data_dir` gives CIFAR-10 as an .npz file for the real images, else they are the embedded digits.
+The second rebuilds tables and figures from the csv, without measuring. The third makes the few
+steps of SGD that `sgd.py` names.
+"""
+
+import argparse
+import dataclasses
+import time
+from pathlib import Path
+
+from experiments.init_gradients import figures
+from experiments.init_gradients.grid import Cell, full_cells, quick_cells
+from vgg_jax.cli import run_command
+from vgg_jax.compilation_cache import enable_compilation_cache
+from vgg_jax.errors import UserError
+from vgg_jax.reporting.record import write_record
+from vgg_jax.reporting.tables import read_table, write_table
+
+CELLS = {"quick": quick_cells, "full": full_cells}
+SEEDS = {"quick": range(3), "full": range(10)}
+
+
+def main(argv: list[str]) -> int:
+    """Runs the command line; returns its exit status."""
+    parser = argparse.ArgumentParser(prog="python -m experiments.init_gradients.run")
+    parser.add_argument("what", nargs="?", choices=("measure", "sgd", "figures"), default="measure")
+    parser.add_argument("--preset", choices=[*CELLS], default="quick")
+    parser.add_argument("--out", type=Path, help="default: results/PRESET beside this file")
+    parser.add_argument("--data_dir", help="CIFAR-10 as .npz, with x_train and y_train")
+    arguments = parser.parse_args(argv)
+    out = arguments.out or Path(__file__).parent / "results" / arguments.preset
+    (out / "cells").mkdir(parents=True, exist_ok=True)
+    if arguments.what == "measure":
+        measure(arguments.preset, out, arguments.data_dir)
+        write_record(out, "experiments.init_gradients.run", argv)
+    if arguments.what == "sgd":
+        descend(out, arguments.data_dir)
+    gather(out)
+    figures.draw(out)
+    return 0
+
+
+def measure(preset: str, out: Path, data_dir: str | None) -> None:
+    """Measures the cells that are not stored yet, each into a file of its own."""
+    from experiments.init_gradients.measure import measure_cell  # starts JAX
+
+    enable_compilation_cache()
+    cells = CELLS[preset](real_images(data_dir))
+    stored = stored_cells(out)
+    left = [cell for cell in cells if cell not in stored]
+    print(f"{len(cells)} cells, {len(cells) - len(left)} of them stored in {out}", flush=True)
+    start = time.perf_counter()
+    for done, cell in enumerate(left, 1):
+        rows = measure_cell(cell, SEEDS[preset], data_dir)
+        write_table(out / "cells" / f"{cell.name}.csv", rows)
+        seconds = (time.perf_counter() - start) / done * (len(left) - done)
+        print(f"{done}/{len(left)}  {cell.name}  about {seconds / 60:.0f} min left", flush=True)
+
+
+def descend(out: Path, data_dir: str | None) -> None:
+    """Makes the runs of SGD and stores what they show."""
+    from experiments.init_gradients.sgd import QUESTIONS, SGD_COLUMNS, measure_descent
+
+    enable_compilation_cache()
+    rows = []
+    for descent in QUESTIONS:
+        rows += measure_descent(descent, real_images(data_dir), data_dir)
+        write_table(out / figures.SGD_TABLE, rows, SGD_COLUMNS)
+
+
+def real_images(data_dir: str | None) -> str:
+    """Returns the name of the real images."""
+    return "digits" if data_dir is None else "cifar10"
+
+
+def stored_cells(out: Path) -> set[Cell]:
+    """Returns the cells that have been measured."""
+    table = read_table(*_files(out))
+    if not table:
+        return set()
+    columns = (table[field.name].tolist() for field in dataclasses.fields(Cell))
+    return {Cell(*key) for key in set(zip(*columns, strict=True))}
+
+
+def gather(out: Path) -> None:
+    """Moves the rows of the cells' files into the one table."""
+    files = _files(out)
+    if not files:
+        raise UserError(f"nothing measured in {out}; run without 'figures' first")
+    table = read_table(*files)
+    columns = zip(*table.values(), strict=True)
+    write_table(out / figures.TABLE, (dict(zip(table, row, strict=True)) for row in columns))
+    for path in files:
+        if path.parent != out:
+            path.unlink()
+
+
+def _files(out: Path) -> list[Path]:
+    table = out / figures.TABLE
+    return [table] * table.exists() + sorted((out / "cells").glob("*.csv"))
+
+
+if __name__ == "__main__":
+    run_command(main)

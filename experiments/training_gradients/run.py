@@ -1,0 +1,120 @@
+"""How gradients, layer by layer, change along training: depth x batch norm x initialisation.
+
+    python -m experiments.training_gradients.run [--preset=quick|full] [--out=DIR] [--data_dir=DIR]
+    python -m experiments.training_gradients.run figures [--preset=quick|full] [--out=DIR]
+
+The first trains run after run with the probes on and goes on where it was stopped; `--data_dir` is
+TFDS's folder for the CIFAR-10 of `full`. The second rebuilds tables and figures from the csv,
+without training.
+"""
+
+import argparse
+import dataclasses
+import itertools
+import time
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from configs.base import vgg
+from experiments.training_gradients import figures
+from vgg_jax.cli import run_command
+from vgg_jax.compilation_cache import enable_compilation_cache
+from vgg_jax.reporting.record import write_record
+
+
+@dataclasses.dataclass(frozen=True)
+class Preset:
+    """What is trained: every net with and without batch norm from every initialiser."""
+
+    data: str
+    nets: tuple[str, ...]
+    inits: tuple[str, ...]
+    width: float
+    batch_size: int
+    steps: int
+    probe_every: int
+    log_every: int
+    eval_every: int
+    learning_rate: float
+
+
+PRESETS = {
+    "quick": Preset("digits", ("A", "D"), ("he_fan_in", "paper"), 0.125, 32, 60, 4, 4, 30, 0.02),
+    "full": Preset(
+        "cifar10",
+        ("A", "B", "D", "E"),
+        ("he_fan_in", "paper", "glorot_normal", "orthogonal"),
+        1.0,
+        128,
+        20 * 391,
+        100,
+        20,
+        391,
+        0.02,
+    ),
+}
+
+
+def main(argv: list[str]) -> int:
+    """Runs the command line; returns its exit status."""
+    parser = argparse.ArgumentParser(prog="python -m experiments.training_gradients.run")
+    parser.add_argument("what", nargs="?", choices=("train", "figures"), default="train")
+    parser.add_argument("--preset", choices=[*PRESETS], default="quick")
+    parser.add_argument("--out", type=Path, help="default: results/PRESET beside this file")
+    parser.add_argument("--data_dir", help="TFDS's folder, for full")
+    arguments = parser.parse_args(argv)
+    out = arguments.out or Path(__file__).parent / "results" / arguments.preset
+    if arguments.what == "train":
+        start = time.perf_counter()
+        train_all(PRESETS[arguments.preset], out, arguments.data_dir)
+        seconds = round(time.perf_counter() - start)
+        write_record(out, "experiments.training_gradients.run", argv, wall_seconds=seconds)
+        figures.gather(out)
+    figures.draw(out)
+    return 0
+
+
+def train_all(preset: Preset, out: Path, data_dir: str | None) -> None:
+    """Trains the runs of a preset, each in a run directory of its own under `out`/runs."""
+    from vgg_jax.training.loop import NonFiniteError, train
+
+    enable_compilation_cache()
+    grid = list(itertools.product(preset.nets, ("none", "batch"), preset.inits))
+    for done, (net, norm, init) in enumerate(grid, 1):
+        print(f"run {done}/{len(grid)}: net {net}, norm {norm}, {init}", flush=True)
+        workdir = out / "runs" / f"{net}-{norm}-{init}"
+        try:
+            summary = train(
+                run_config(preset, net, norm, init, data_dir), workdir, time.perf_counter()
+            )
+        except NonFiniteError as error:  # a result: its table ends here
+            print(error, flush=True)
+            continue
+        if summary["exit_reason"] != "finished":
+            raise KeyboardInterrupt
+
+
+def run_config(preset: Preset, net: str, norm: str, init: str, data_dir: str | None) -> ConfigDict:
+    """Returns the config of one run: momentum SGD at a constant rate, the same for all runs."""
+    config = vgg(net, preset.data)
+    config.steps = preset.steps
+    config.model.norm, config.model.kernel_init = norm, init
+    config.model.width, config.model.dropout = preset.width, 0.0
+    if data_dir is not None:
+        config.data.dir = data_dir
+    config.data.batch_size = preset.batch_size
+    config.optimizer.name = "sgd"
+    config.optimizer.schedule = "constant"
+    config.optimizer.warmup_epochs = 0.0
+    config.optimizer.learning_rate = preset.learning_rate
+    config.probe.every_steps = preset.probe_every
+    config.log.every_steps = preset.log_every
+    config.log.stuck_after_steps = 0  # the probes say it
+    config.eval.every_steps = config.checkpoint.every_steps = preset.eval_every
+    config.checkpoint.keep = 1
+    return config
+
+
+if __name__ == "__main__":
+    run_command(main)

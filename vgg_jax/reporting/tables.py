@@ -1,0 +1,160 @@
+"""Tidy tables as csv, one measured value a line, gzipped where the name ends in .gz.
+
+A table in memory is a dict of columns, all of one length.
+"""
+
+import csv
+import gzip
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+Table = dict[str, np.ndarray]
+Row = Mapping[str, Any]
+
+# What does not apply to an experiment is left out.
+COLUMNS = (
+    "net",
+    "init",
+    "norm",
+    "activation",
+    "pooling",
+    "data",
+    "batch_size",
+    "seed",
+    "step",
+    "layer",
+    "depth",
+    "quantity",
+    "value",
+)
+_TYPES: dict[str, type] = {"batch_size": int, "seed": int, "step": int, "depth": int} | {
+    "value": float
+}
+
+
+def tidy_rows(
+    measured: Mapping[str, Mapping[str, Any]], layers: Sequence[str], **constants: Any
+) -> list[dict[str, Any]]:
+    """Returns a row for every value of {quantity: {layer: scalar}}.
+
+    Args:
+      measured: what a probe returned.
+      layers: names of all layers, input to output; `depth` counts them from 1, and is 0 for a
+        quantity of the whole network, whose layer is "all".
+      **constants: the other columns, the same in every row.
+    """
+    depths = {"all": 0} | {layer: depth for depth, layer in enumerate(layers, 1)}
+    return [
+        constants
+        | {"layer": layer, "depth": depths[layer], "quantity": quantity, "value": float(value)}
+        for quantity, values in measured.items()
+        for layer, value in values.items()
+    ]
+
+
+def write_table(path: Path, rows: Iterable[Row], columns: Sequence[str] = COLUMNS) -> None:
+    """Writes a table so that a reader never sees half of it; numbers have five digits."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(_cells(row, columns) for row in rows)
+    content = text.getvalue().encode()
+    if path.suffix == ".gz":
+        content = gzip.compress(content, mtime=0)  # the same table gives the same file
+    partial = path.with_name(f"partial.{path.name}")
+    partial.write_bytes(content)
+    partial.replace(path)
+
+
+class TableWriter:
+    """Appends rows to a plain csv file that a run which goes on may have begun."""
+
+    def __init__(self, path: Path, before_step: int, columns: Sequence[str] = COLUMNS) -> None:
+        """Opens the file, dropping rows of `before_step` and later, which will be made again."""
+        self._columns = columns
+        kept: list[Row] = []
+        if path.exists():
+            # The last line may have been cut off in the middle of a write.
+            complete = (row for row in csv.DictReader(io.StringIO(_read(path))) if row["value"])
+            kept = [row for row in complete if int(row["step"]) < before_step]
+        write_table(path, kept, columns)
+        self._file = path.open("a", newline="")
+        self._writer = csv.writer(self._file, lineterminator="\n")
+
+    def write(self, rows: Iterable[Row]) -> None:
+        """Appends rows and hands them to the file system."""
+        self._writer.writerows(_cells(row, self._columns) for row in rows)
+        self._file.flush()
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._file.close()
+
+
+def read_table(*paths: Path) -> Table:
+    """Returns the rows of tables with the same columns, one after the other."""
+    lines: list[list[str]] = []
+    names: list[str] = []
+    for path in paths:
+        reader = csv.reader(io.StringIO(_read(path)))
+        names = next(reader)
+        lines += reader
+    columns = list(zip(*lines, strict=True)) if lines else [()] * len(names)
+    return {
+        name: np.array(column, _TYPES.get(name, str))
+        for name, column in zip(names, columns, strict=True)
+    }
+
+
+def select(table: Table, **wanted: Any) -> Table:
+    """Returns the rows whose columns equal the given values, or are one of those in a list."""
+    keep = np.ones(len(next(iter(table.values()))), bool)
+    for name, value in wanted.items():
+        if isinstance(value, list | tuple | set):
+            keep &= np.isin(table[name], list(value))
+        else:
+            keep &= table[name] == value
+    return {name: column[keep] for name, column in table.items()}
+
+
+def pivot(table: Table, rows: str, columns: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns the distinct entries of two columns and the values (rows, columns), NaN if absent.
+
+    Where several rows of the table meet in one cell, the last one counts.
+    """
+    row_names, row_index = np.unique(table[rows], return_inverse=True)
+    column_names, column_index = np.unique(table[columns], return_inverse=True)
+    values = np.full((len(row_names), len(column_names)), np.nan)
+    values[row_index, column_index] = table["value"]
+    return row_names, column_names, values
+
+
+def markdown(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """Returns a Markdown table, ending in a newline."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join(f"| {' | '.join(map(str, line))} |\n" for line in lines)
+
+
+def mean_interval(values: np.ndarray) -> tuple[float, float]:
+    """Returns the mean of a sample (n,) and half the width of its 95% interval (Student's t)."""
+    from scipy.stats import t  # a second to import
+
+    count = len(values)
+    if count < 2:
+        return float(np.mean(values)), float("nan")
+    spread = t.ppf(0.975, count - 1) * np.std(values, ddof=1) / np.sqrt(count)
+    return float(np.mean(values)), float(spread)
+
+
+def _cells(row: Row, columns: Sequence[str]) -> list[str]:
+    cells = (row[name] for name in columns)
+    return [f"{cell:.5g}" if isinstance(cell, float) else str(cell) for cell in cells]
+
+
+def _read(path: Path) -> str:
+    content = path.read_bytes()
+    return (gzip.decompress(content) if path.suffix == ".gz" else content).decode()

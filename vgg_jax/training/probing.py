@@ -1,0 +1,121 @@
+"""The probes along a run: every so many steps, tidy tables under `WORKDIR/probes/`."""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+
+from vgg_jax.models.vgg import ACTIVATIONS
+from vgg_jax.probes.gradients import Measured, layer_statistics
+from vgg_jax.probes.noise import gradient_noise
+from vgg_jax.reporting.tables import TableWriter, tidy_rows
+from vgg_jax.training.diagnosis import step_loss
+from vgg_jax.training.optimizers import make_optimizer
+from vgg_jax.training.setup import Run
+from vgg_jax.training.state import TrainState
+from vgg_jax.training.steps import Batch, example_keys
+
+LAYERS_FILE = Path("probes") / "layers.csv"
+MICRO_BATCHES = 4  # that the noise of the gradient is estimated from
+
+
+class Probe:
+    """Measures the state before a step on the batch of that step, as the step will see it.
+
+    Nothing is compiled, written or held while it is off.
+    """
+
+    def __init__(self, config: ConfigDict, run: Run, workdir: Path | None, start: int) -> None:
+        """Opens the table, dropping rows of step `start` and later, which will be made again.
+
+        Args:
+          config: read are `probe.every_steps`, 0 for off, and what describes the run.
+          run: its parts.
+          workdir: the run directory, or None on processes that write nothing.
+          start: steps made so far.
+        """
+        self._every = config.probe.every_steps
+        self._run = run
+        self._writer: TableWriter | None = None
+        if not self._every:
+            return
+        if workdir is not None:
+            path = workdir / LAYERS_FILE
+            path.parent.mkdir(exist_ok=True)
+            self._writer = TableWriter(path, before_step=start)
+        self._columns = {
+            "net": config.model.variant if config.model.stages is None else "own",
+            "init": config.model.kernel_init,
+            "norm": config.model.norm,
+            "activation": config.model.activation,
+            "pooling": config.model.pooling,
+            "data": config.data.name,
+            "batch_size": config.data.batch_size,
+            "seed": config.seed,
+        }
+        self._measure = make_probe(config, run)
+
+    def due(self, step: int) -> bool:
+        """Says whether to measure after `step` steps."""
+        return self._every > 0 and step % self._every == 0
+
+    def measure(self, state: TrainState, step: int) -> None:
+        """Appends a row a layer and quantity; `step` is the number of steps made."""
+        parallel, batch = self._run.parallel, self._run.train_data.batch(step)
+        measured = self._measure(parallel.storable(state), parallel.put_unmapped(batch))
+        rows = tidy_rows(
+            jax.device_get(measured), self._run.model.layer_names, **self._columns, step=step
+        )
+        if self._writer is not None:
+            self._writer.write(rows)
+
+    def close(self) -> None:
+        """Closes the table."""
+        if self._writer is not None:
+            self._writer.close()
+
+
+def make_probe(config: ConfigDict, run: Run) -> Any:
+    """Returns the jitted (state, batch) -> {quantity: {layer: scalar}}.
+
+    The quantities are those of `layer_statistics`, of `gradient_noise` where the batch can be cut
+    into micro-batches, and the loss, whose layer is "all". The whole batch is worked off at once,
+    also where `optimizer.accumulate` would not.
+    """
+    model, seed = run.model, config.seed
+    optimizer = make_optimizer(config.optimizer, run.schedule)
+    smoothing = config.optimizer.label_smoothing
+    parts = micro_batches(config.data.batch_size, config.model.norm_group or 1)
+
+    @jax.jit
+    def measure(state: TrainState, batch: Batch) -> Measured:
+        keys = example_keys(seed, state.step, batch["label"].shape[0])
+        seen = {"image": run.augment(keys, batch["image"]), "label": batch["label"]}
+
+        def loss_fn(params: Any, perturbations: Any) -> Any:
+            return step_loss(model, seed, state, params, seen, perturbations, smoothing)
+
+        measured, loss = layer_statistics(
+            loss_fn,
+            state.params,
+            model.preactivations,
+            ACTIVATIONS[model.activation],
+            lambda grads: optimizer.update(grads, state.opt_state, state.params)[0],
+        )
+        if parts > 1:
+            measured |= gradient_noise(
+                lambda params, part: step_loss(model, seed, state, params, part, {}, smoothing)[0],
+                state.params,
+                seen,
+                parts,
+                model.layer_names,
+            )
+        return measured | {"loss": {"all": loss}}
+
+    return measure
+
+
+def micro_batches(batch_size: int, group: int) -> int:
+    """Returns how many parts of whole groups to cut a batch in: the most, up to MICRO_BATCHES."""
+    return next(n for n in range(MICRO_BATCHES, 0, -1) if batch_size % (n * group) == 0)
