@@ -32,6 +32,7 @@ def draw(out: Path) -> None:
     table = read_table(out / TABLE)
     gradients = select(table, quantity=GRADIENT)
     write_decays(out, gradients)
+    write_comparisons(out, gradients)
     kinds = {
         (str(p), str(d))
         for p, d, net in zip(gradients["pooling"], gradients["data"], gradients["net"], strict=True)
@@ -112,6 +113,42 @@ def write_decays(out: Path, gradients: Table) -> None:
     (out / "decay.md").write_text(markdown(head, lines))
 
 
+# What is asked of two cells: how many times larger the second's decay is. Their other keys: ReLU,
+# no norm, pooling by stride.
+COMPARISONS = (
+    ("C against D, std 0.01", ("C", "paper"), ("D", "paper"), "noise", 16),
+    ("C against D, std 0.01, 224 pixels", ("C", "paper"), ("D", "paper"), "noise-224px", 2),
+    ("He fan-out against fan-in, net D", ("D", "he_fan_out"), ("D", "he_fan_in"), "noise", 16),
+    ("std 0.01 against He fan-in, net B", ("B", "paper"), ("B", "he_fan_in"), "noise", 16),
+)
+
+
+def write_comparisons(out: Path, gradients: Table) -> None:
+    """Writes comparisons.md: ratios of two cells' decays, measured, predicted, in textbooks."""
+    cells = dict(groups(gradients))
+    head = ["question", "measured", "95% interval", "predicted", "textbook"]
+    lines = []
+    for question, first, second, data, batch_size in COMPARISONS:
+        keys = [(*cell, "none", "relu", "none", data, batch_size) for cell in (first, second)]
+        if not all(key in cells for key in keys):
+            continue
+        logs = [np.log(cells[key][:, 0] / cells[key][:, -1]) for key in keys]
+        if first[0] == second[0]:  # seed by seed the same weights, up to their scale
+            mean, half = mean_interval(logs[1] - logs[0])
+        else:
+            (low, low_half), (high, high_half) = map(mean_interval, logs)
+            mean, half = high - low, float(np.hypot(low_half, high_half))
+        predicted, textbook = (
+            theory(keys[1], textbook=plain).backward / theory(keys[0], textbook=plain).backward
+            for plain in (False, True)
+        )
+        interval = f"{np.exp(mean - half):.4g} to {np.exp(mean + half):.4g}"
+        lines.append(
+            [question, f"{np.exp(mean):.4g}", interval, f"{predicted:.4g}", f"{textbook:.4g}"]
+        )
+    (out / "comparisons.md").write_text(markdown(head, lines))
+
+
 def write_descents(out: Path, table: Table) -> None:
     """Writes after_sgd.md: loss, and first over last convolution, after steps of SGD."""
     head = ["net", "init", "norm", "pooling", "data", "width", "rate", "step", "seeds", "loss"]
@@ -164,13 +201,13 @@ def _one_line(axes: Axes, key: tuple, scales: np.ndarray) -> None:
     x = np.arange(1, scales.shape[1] + 1)
     color = INIT_COLORS[init]
     style = "--" if norm == "batch" else "-"
-    band(axes, x, scales / scales[:, -1:], color=color, linestyle=style, marker=".")
+    band(axes, x, scales / scales[:, -1:], color=color, linestyle=style, linewidth=2.5)
     axes.plot(x, theory(key).gradient_rms, color="black", linewidth=0.7)
 
 
 def _legend(drawing: Figure, inits: set[str]) -> None:
     lines = [
-        Line2D([], [], color=INIT_COLORS[init], marker=".", label=init) for init in sorted(inits)
+        Line2D([], [], color=INIT_COLORS[init], linewidth=2.5, label=init) for init in sorted(inits)
     ]
     lines += [
         Line2D([], [], color="grey", label="without norm"),

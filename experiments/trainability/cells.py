@@ -45,9 +45,9 @@ def train_cells(
     for init in inits:
         for rate in preset.rates:
             variables = start(net, norm, init, rate, preset, train_batches)
-            before = jax.device_get(probe(variables, jax.tree.map(lambda x: x[0], train_batches)))
-            variables, losses = train(variables, jnp.float32(rate), train_batches)
-            after = jax.device_get(probe(variables, jax.tree.map(lambda x: x[-1], train_batches)))
+            before = jax.device_get(probe(variables, train_batches[0]))
+            variables, losses = train(variables, rate, train_batches)
+            after = jax.device_get(probe(variables, train_batches[-1]))
             accuracy = float(evaluate(variables, test_batch))
             row = {
                 "net": net,
@@ -80,7 +80,7 @@ def network(net: str, norm: str, width: float) -> VGG:
 
 
 def start(
-    net: str, norm: str, init: str, rate: float, preset: "Preset", batches: Batches
+    net: str, norm: str, init: str, rate: float, preset: "Preset", batches: list[Batches]
 ) -> Variables:
     """Returns the variables a cell starts from.
 
@@ -92,7 +92,7 @@ def start(
     """
     paper = init == CURE or init.startswith("paper")
     model = network(net, norm, preset.width).clone(kernel_init="paper" if init == CURE else init)
-    variables = model.init(stream_key(SEED, "params"), batches["image"][0])
+    variables = model.init(stream_key(SEED, "params"), batches[0]["image"])
     params = dict(variables["params"])
     if paper:
         for layer in model.layer_names:
@@ -100,7 +100,7 @@ def start(
     if init == CURE:
         shallow = network("A", norm, preset.width)
         first = start("A", norm, "he_fan_in", rate, preset, batches)
-        trained, _ = programs(shallow)[0](first, jnp.float32(rate), batches)
+        trained, _ = programs(shallow)[0](first, rate, batches)
         params |= {layer: trained["params"][layer] for layer in CURED_LAYERS}
     return {"params": params, "batch_stats": variables.get("batch_stats", {})}
 
@@ -120,22 +120,25 @@ def programs(model: VGG) -> tuple[Callable[..., Any], ...]:
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch["label"])
         return losses.mean(), (endpoints, updates.get("batch_stats", {}))
 
+    def optimizer(rate: jax.Array) -> optax.GradientTransformation:
+        return optax.sgd(rate, MOMENTUM)
+
     @jax.jit
-    def train(variables: Variables, rate: jax.Array, batches: Batches) -> Any:
-        optimizer = optax.sgd(rate, MOMENTUM)
+    def step(variables: Variables, opt_state: Any, rate: jax.Array, batch: Batches) -> Any:
+        params, batch_stats = variables["params"], variables["batch_stats"]
+        (loss, (_, batch_stats)), grads = jax.value_and_grad(loss_fn, has_aux=True)(
+            params, batch_stats, batch, {}
+        )
+        updates, opt_state = optimizer(rate).update(grads, opt_state)
+        params = optax.apply_updates(params, updates)
+        return {"params": params, "batch_stats": batch_stats}, opt_state, loss
 
-        def step(carry: Any, batch: Batches) -> Any:
-            params, batch_stats, opt_state = carry
-            (loss, (_, batch_stats)), grads = jax.value_and_grad(loss_fn, has_aux=True)(
-                params, batch_stats, batch, {}
-            )
-            updates, opt_state = optimizer.update(grads, opt_state)
-            return (optax.apply_updates(params, updates), batch_stats, opt_state), loss
-
-        params = variables["params"]
-        carry = (params, variables["batch_stats"], optimizer.init(params))
-        (params, batch_stats, _), losses = jax.lax.scan(step, carry, batches)
-        return {"params": params, "batch_stats": batch_stats}, losses
+    def train(variables: Variables, rate: float, batches: list[Batches]) -> Any:
+        opt_state, losses = optimizer(rate).init(variables["params"]), []
+        for batch in batches:
+            variables, opt_state, loss = step(variables, opt_state, rate, batch)
+            losses.append(loss)
+        return variables, jnp.stack(losses)
 
     @jax.jit
     def probe(variables: Variables, batch: Batches) -> Measured:
@@ -182,16 +185,16 @@ def outcome(
 
 
 @functools.cache
-def load(steps: int, batch_size: int) -> tuple[Batches, Batches]:
-    """Returns the training batches (steps, N, ...) and the whole test set, on the device."""
+def load(steps: int, batch_size: int) -> tuple[list[Batches], Batches]:
+    """Returns the training batches in order and the whole test set, on the device."""
     config = vgg("D", "digits").data
     config.batch_size, config.augment = batch_size, "none"
     normalize = make_eval_transform(config)
+
+    def on_device(batch: dict[str, Any]) -> Batches:
+        return {"image": normalize(batch["image"]), "label": jnp.asarray(batch["label"])}
+
     train = TrainPipeline(open_source(config, "train"), config, seed=SEED)
-    stacked = jax.tree.map(lambda *x: jnp.stack(x), *(train.batch(i) for i in range(steps)))
     test_source = open_source(config, "test")
     test = EvalPipeline(test_source, config, batch_size=len(test_source)).batch(0)
-    return tuple(
-        {"image": normalize(batch["image"]), "label": jnp.asarray(batch["label"])}
-        for batch in (stacked, test)
-    )
+    return [on_device(train.batch(step)) for step in range(steps)], on_device(test)
