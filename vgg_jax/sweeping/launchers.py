@@ -5,6 +5,7 @@ import concurrent.futures
 import logging
 import os
 import queue
+import signal
 import subprocess
 import sys
 import threading
@@ -126,7 +127,12 @@ class RayLauncher(Launcher):
         except ImportError:
             raise UserError("--launcher=ray needs Ray: pip install 'vgg_jax[ray]'") from None
         try:
-            ray.init(address or "local", log_to_driver=False, logging_level=logging.WARNING)
+            ray.init(
+                address or "local",
+                include_dashboard=None if address else False,
+                log_to_driver=False,
+                logging_level=logging.WARNING,
+            )
         except ConnectionError as error:
             raise UserError(
                 f"no Ray cluster at {address}: {error}\n"
@@ -174,4 +180,6 @@ class RayLauncher(Launcher):
 
 def _execute_on_worker(trial: Trial, retries: int, folder: str) -> Outcome:
     os.chdir(folder)  # paths of configs and run directories may be relative
+    # Ray cancels by SIGINT, which a worker ignores where the sweep was started in the background.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     return execute(trial, retries, {}, threading.Event())
