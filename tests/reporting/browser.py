@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -88,6 +89,19 @@ class Browser:
                 self.requests.append(parameters["request"]["url"])
 
 
+# The protocol wants its pipes as 3 and 4. A program that starts the browser puts them there: a
+# function between fork and exec would run in a copy of this process, whose threads JAX has.
+WITH_PIPES = """
+import os, sys
+source, sink = (os.dup(int(number)) for number in sys.argv[1:3])
+os.dup2(source, 3)
+os.dup2(sink, 4)
+for pipe in (3, 4):
+    os.set_inheritable(pipe, True)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
+
+
 @contextlib.contextmanager
 def chromium() -> Iterator[Browser]:
     """Starts a browser, and ends it with the block."""
@@ -95,15 +109,11 @@ def chromium() -> Iterator[Browser]:
     commands, to_browser = os.pipe()
     from_browser, answers = os.pipe()
 
-    def place_pipes() -> None:  # the protocol wants them as 3 and 4
-        source, sink = os.dup(commands), os.dup(answers)
-        os.dup2(source, 3)
-        os.dup2(sink, 4)
-
     # Its helpers may still write to the profile while it is removed.
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         process = subprocess.Popen(
             [
+                *(sys.executable, "-c", WITH_PIPES, str(commands), str(answers)),
                 CHROMIUM,
                 "--headless",
                 "--no-sandbox",  # CI is root in a container
@@ -112,8 +122,7 @@ def chromium() -> Iterator[Browser]:
                 "--remote-debugging-pipe",
                 f"--user-data-dir={profile}",
             ],
-            preexec_fn=place_pipes,
-            close_fds=False,
+            pass_fds=(commands, answers),
             stderr=subprocess.DEVNULL,
         )
         os.close(commands)
