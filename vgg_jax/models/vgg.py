@@ -218,6 +218,7 @@ class VGG(nn.Module):
         *,
         train: bool = False,
         perturbations: Mapping[str, jax.Array] | None = None,
+        conv_only: bool = False,
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
         """Classifies images.
 
@@ -228,6 +229,8 @@ class VGG(nn.Module):
           perturbations: arrays added to the endpoints of those names as they are computed, so
             that a gradient with respect to a zero perturbation is the gradient with respect to
             that endpoint.
+          conv_only: leaves the head out, so that images may be as small as one position of the last
+            map, and returns that map (N, h, w, channels) instead of logits.
 
         Returns:
           Logits (N, num_classes), float32 or wider: the spatial mean of the score map; and every
@@ -238,14 +241,16 @@ class VGG(nn.Module):
           (N, h, w, features), where h = w = 1 for images of the head's size.
 
         Raises:
-          UserError: the images are too small for the head, a batch is not a multiple of
-            `norm_group`, or a perturbation names no endpoint.
+          UserError: the images are too small, a batch is not a multiple of `norm_group`, or a
+            perturbation names no endpoint.
         """
-        if images.ndim != 4 or min(images.shape[1:3]) < self.smallest_image:
+        window = 1 if conv_only else self.head_window
+        smallest = window * 2 ** len(self.conv_stages)
+        if images.ndim != 4 or min(images.shape[1:3]) < smallest:
             raise UserError(
-                f"images of shape {images.shape} are too small: head_window={self.head_window} "
+                f"images of shape {images.shape} are too small: a last map of {window}x{window} "
                 f"after {len(self.conv_stages)} stages\nneeds (N, H, W, 3) with H and W of at "
-                f"least {self.smallest_image}"
+                f"least {smallest}"
             )
         perturbations = perturbations or {}
         run_stage = VGG._stage
@@ -257,13 +262,14 @@ class VGG(nn.Module):
         for index in range(1, len(self.conv_stages) + 1):
             x, recorded = run_stage(self, x, index, perturbations, train)
             endpoints |= recorded
-        logits, recorded = self._head(x, perturbations, train)
-        endpoints |= recorded
+        if not conv_only:
+            x, recorded = self._head(x, perturbations, train)
+            endpoints |= recorded
 
         for name in perturbations:
             if name not in endpoints:
                 raise unknown_name("endpoint", name, endpoints)
-        return logits, endpoints
+        return x, endpoints
 
     def _stage(
         self, x: jax.Array, index: int, perturbations: Mapping[str, jax.Array], train: bool
