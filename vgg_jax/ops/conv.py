@@ -90,12 +90,13 @@ def _per_backend(
 def along_images(images: Shape, kernel: Shape) -> Formulation:
     """Chooses for the forward pass and for the gradient with respect to the images."""
     _, height, width, _ = images
-    # 512 channels: 370 for 2 at 2x2 maps, 279 for 189 at 4x4, where most taps reach the padding.
+    # 512 channels: 334 at 2x2 maps (the library: 2), 250 for 187 at 4x4, where most taps reach the
+    # padding.
     if kernel[0] == 1 or max(height, width) <= 4:
         return taps
-    # 64 channels: 145 for 71 at 32x32 maps. 128: 253 for 202 at 16x16, 222 for 181 at 112x112. 256:
-    # 401 for 196 at 8x8, 333 for 193 at 56x56. 512: 368 for 195 at 28x28. But 121 for 149 with 64
-    # channels at 224x224, where the library's long rows suit it and the transforms do not pay.
+    # 64 channels: 118 for 71 at 32x32 maps. 128: 209 for 198 at 16x16, 166 for 166 at 112x112. 256:
+    # 353 for 197 at 8x8, 257 for 192 at 56x56. 512: 303 for 192 at 28x28. With 64 channels at
+    # 224x224 the library's long rows suit it, and the transforms do not pay.
     if _suits_winograd(images, kernel) and (width <= 64 or min(kernel[2:]) > 64):
         return winograd
     return library
@@ -104,11 +105,11 @@ def along_images(images: Shape, kernel: Shape) -> Formulation:
 def along_kernel(images: Shape, kernel: Shape) -> Formulation:
     """Chooses for the gradient with respect to the kernel."""
     _, height, width, _ = images
-    # 512 channels: 248 for 159 at 2x2 maps.
+    # 512 channels: 237 at 2x2 maps, where Winograd's tiles are mostly padding.
     if kernel[0] == 1 or max(height, width) <= 2:
         return taps
-    # 64 channels: 150 for 45 at 32x32 maps, 87 for 36 at 224x224. 128: 176 for 25 at 112x112. 256:
-    # 352 for 108 at 8x8, 281 for 100 at 56x56. 512: 239 for 138 at 4x4, 301 for 125 at 28x28.
+    # 64 channels: 112 for 43 at 32x32 maps, 62 for 30 at 224x224. 128: 144 for 23 at 112x112. 256:
+    # 287 for 135 at 8x8, 222 for 84 at 56x56. 512: 199 for 143 at 4x4.
     return winograd if _suits_winograd(images, kernel) else library
 
 
@@ -120,7 +121,7 @@ def _suits_winograd(images: Shape, kernel: Shape) -> bool:
         size == 3
         # 32 channels: the transforms cost as much as the products save.
         and min(channels) >= 64
-        # 14x14 maps: 16x16 positions are computed, and 186 for 191 are left.
+        # 14x14 maps: 16x16 positions are computed, and 167 for 181 are left.
         and 16 * down * across <= 1.25 * height * width
         # Few tiles: transforming the kernel costs more than the products.
         and n * down * across >= max(channels) // 4
