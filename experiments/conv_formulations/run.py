@@ -17,9 +17,9 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
-from experiments.first_runs.run import processor
 from vgg_jax.cli import run_command
 from vgg_jax.ops import conv
+from vgg_jax.reporting.record import processor
 from vgg_jax.training.workdir import environment, write_json
 
 # Image size and batch size.

@@ -24,6 +24,7 @@ from pathlib import Path
 from vgg_jax.cli import run_command
 from vgg_jax.errors import UserError
 from vgg_jax.reporting.plots import figure
+from vgg_jax.reporting.record import processor
 
 RUNS = {
     "digits": ["--config=configs/vgg16.py:digits"],
@@ -86,16 +87,6 @@ def train(name: str, data_dir: str | None, out: Path) -> None:
     (out / "command.txt").write_text(shlex.join(command) + "\n")
     machine = {"cpu": processor(), "cores": os.cpu_count(), "system": platform.platform()}
     (out / "machine.json").write_text(json.dumps(machine, indent=2) + "\n")
-
-
-def processor() -> str:
-    """Returns the processor's name where the system tells it."""
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        for line in info.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor()
 
 
 def write_table(out: Path) -> None:

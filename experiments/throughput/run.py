@@ -28,7 +28,6 @@ os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 import jax
 import jax.numpy as jnp
 
-from experiments.first_runs.run import processor
 from experiments.throughput.contestants import (
     Contestant,
     Workload,
@@ -42,6 +41,7 @@ from vgg_jax.host_memory import keep_freed_memory
 from vgg_jax.models import build_model
 from vgg_jax.models.summary import summarize_model
 from vgg_jax.reporting.plots import figure
+from vgg_jax.reporting.record import processor
 from vgg_jax.training.workdir import environment, write_json
 
 PRESETS = {
