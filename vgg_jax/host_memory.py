@@ -13,7 +13,7 @@ def keep_freed_memory() -> None:
 
     A step on a CPU allocates its temporaries, hundreds of megabytes, and frees them when it is
     done. By default they go back to the system each time, and the next step takes a page fault for
-    every 4 kB: up to a tenth of a training step (docs/performance.md).
+    every 4 kB (docs/performance.md).
     """
     if sys.platform != "linux":
         return
