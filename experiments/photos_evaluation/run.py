@@ -9,8 +9,6 @@ measured again; the table is rebuilt each time.
 import argparse
 import csv
 import json
-import os
-import platform
 import time
 from pathlib import Path
 
@@ -22,14 +20,15 @@ from vgg_jax.data.folder import FolderSource, imagenet_classes
 from vgg_jax.errors import UserError
 from vgg_jax.evaluation.posteriors import posteriors
 from vgg_jax.evaluation.reports import accuracy_report
-from vgg_jax.training.workdir import environment, write_json
+from vgg_jax.reporting.record import record
+from vgg_jax.training.workdir import write_json
 from vgg_jax.weights.store import Weights, load_weights
 
 RESULTS = Path(__file__).parent / "results"
 BATCH_SIZE = 16
 # Protocol, scale and number of photos, with the oracle's counts; then those without.
-CHECKED = (("dense", 256, 100), ("dense", 288, 100), ("center", 256, 500))
-FEW = 40
+CHECKED = (("center", 256, 500), ("dense", 256, 100), ("dense", 288, 100))
+FEW = 20
 COMPARED = (("center", 256), ("dense", 256), ("dense", 384), ("dense", 512), ("multicrop", 256))
 AVERAGES = {
     "dense 256,384,512": (("dense", 256), ("dense", 384), ("dense", 512)),
@@ -49,10 +48,9 @@ def main(argv: list[str]) -> int:
     enable_compilation_cache()
     args.out.mkdir(parents=True, exist_ok=True)
     weights = load_weights(args.weights)
-    for protocol, scale, count in CHECKED:
-        measure(weights, args.data_dir, args.out, protocol, scale, count)
-    for protocol, scale in COMPARED:
-        measure(weights, args.data_dir, args.out, protocol, scale, FEW)
+    described = record("experiments.photos_evaluation.run", argv)
+    for protocol, scale, count in (*CHECKED, *((*each, FEW) for each in COMPARED)):
+        measure(weights, args.data_dir, args.out, protocol, scale, count, described)
         write_table(args.data_dir, args.out)
     return 0
 
@@ -67,7 +65,13 @@ def open_photos(data_dir: Path, count: int) -> FolderSource:
 
 
 def measure(
-    weights: Weights, data_dir: Path, out: Path, protocol: str, scale: int, count: int
+    weights: Weights,
+    data_dir: Path,
+    out: Path,
+    protocol: str,
+    scale: int,
+    count: int,
+    described: dict,
 ) -> None:
     """Stores the scores and the probabilities of one protocol at one scale."""
     stem = out / f"{protocol}_{scale}_{count}"
@@ -85,8 +89,7 @@ def measure(
     )
     report = accuracy_report(probabilities, labels)
     report |= {"protocol": protocol, "scale": scale, "crop": weights.preprocessing.crop}
-    report |= {"seconds": time.perf_counter() - started, "cores": os.cpu_count()}
-    report |= {"machine": platform.machine(), **environment()}
+    report |= {"seconds": time.perf_counter() - started} | described
     if count == FEW:  # to average over scales and protocols
         np.savez_compressed(stem, probabilities=probabilities.astype(np.float16), labels=labels)
     write_json(stem.with_suffix(".json"), report)

@@ -14,27 +14,29 @@ RECORD_FILE = "record.json"
 
 
 def write_record(out: Path, module: str, argv: Sequence[str], **extra: Any) -> None:
-    """Writes `out`/record.json.
+    """Writes `out`/record.json: `record` and further entries, such as the wall time in seconds."""
+    write_json(out / RECORD_FILE, record(module, argv) | extra)
+
+
+def record(module: str, argv: Sequence[str]) -> dict[str, Any]:
+    """Returns command, date, processor, versions, devices and git revision.
 
     Args:
-      out: folder of the results.
       module: what was run, as in `python -m MODULE`.
       argv: its arguments; of paths outside the working folder, only the option's name is kept.
-      **extra: further entries, such as the wall time in seconds.
     """
     arguments = [
         f"{name}={name.removeprefix('--').upper()}" if value.startswith("/") else argument
         for argument in argv
         for name, _, value in [argument.partition("=")]
     ]
-    record = {
+    return environment() | {
         "command": shlex.join(["python", "-m", module, *arguments]),
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "cpu": processor(),
         "cores": os.cpu_count(),
         "system": platform.system(),
     }
-    write_json(out / RECORD_FILE, record | extra | environment())
 
 
 def processor() -> str:
