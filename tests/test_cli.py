@@ -2,7 +2,7 @@
 
 import pytest
 
-from vgg_jax.cli import flatten, load_config, run_command
+from vgg_jax.cli import CommandParser, flatten, load_config, run_command
 from vgg_jax.errors import UserError, unknown_name
 
 VGG16 = "configs/vgg16.py"
@@ -95,3 +95,23 @@ def test_exit_status_without_traceback(error, status, line, capsys):
     stderr = capsys.readouterr().err
     assert line in stderr
     assert "Traceback" not in stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "the following arguments are required: --variant"),
+        (["--variant=D", "--size=x"], "argument --size: invalid int value: 'x'"),
+        (["--varian=D"], "required: --variant"),
+        (["--variant=D", "--siz=1"], "unrecognized arguments: --siz=1"),
+    ],
+)
+def test_wrong_arguments_get_two_lines(arguments, message):
+    parser = CommandParser("vgg_jax.some", "Does something.")
+    parser.add_argument("--variant", required=True)
+    parser.add_argument("--size", type=int)
+    with pytest.raises(UserError, match=message) as error:
+        parser.parse_args(arguments)
+    assert str(error.value).splitlines()[1:] == [
+        "Type python -m vgg_jax.some --help for what can be given."
+    ]

@@ -1,5 +1,6 @@
-"""What the command lines share: reading a config, and turning user errors into exit status 2."""
+"""What the command lines share: arguments, reading a config, user errors as exit status 2."""
 
+import argparse
 import ast
 import importlib.util
 import sys
@@ -29,6 +30,29 @@ def run_command(main: Callable[[list[str]], int]) -> NoReturn:
         print("interrupted", file=sys.stderr)
         status = EXIT_INTERRUPTED
     sys.exit(status)
+
+
+class CommandParser(argparse.ArgumentParser):
+    """Parses a command line; help is the module's docstring, and options are typed in full.
+
+    Args:
+      module: what follows `python -m`.
+      description: the module's docstring.
+      usage: as of argparse.
+    """
+
+    def __init__(self, module: str, description: str | None, usage: str | None = None):
+        super().__init__(
+            prog=f"python -m {module}",
+            usage=usage,
+            description=description,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+
+    def error(self, message: str) -> NoReturn:
+        """Raises UserError."""
+        raise UserError(f"{message}\nType {self.prog} --help for what can be given.")
 
 
 def load_config(spec: str, overrides: Sequence[str] = ()) -> ConfigDict:

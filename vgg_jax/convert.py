@@ -17,7 +17,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vgg_jax.cli import load_config, run_command
+from vgg_jax.cli import CommandParser, load_config, run_command
 from vgg_jax.errors import UserError, unknown_name
 
 if TYPE_CHECKING:
@@ -30,12 +30,7 @@ IMAGE_SIZE = 224  # of every published network
 
 def main(argv: list[str]) -> int:
     """Runs the command line; returns its exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m vgg_jax.convert",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = CommandParser("vgg_jax.convert", __doc__)
     direction = parser.add_mutually_exclusive_group(required=True)
     direction.add_argument("--from", dest="layout", help=f"layout of SRC: {', '.join(SOURCES)}")
     direction.add_argument("--to", dest="target", help=f"layout of DST: {', '.join(TARGETS)}")

@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vgg_jax.cli import load_config, run_command, show_progress
+from vgg_jax.cli import CommandParser, load_config, run_command, show_progress
 from vgg_jax.errors import UserError
 
 if TYPE_CHECKING:
@@ -27,12 +27,7 @@ if TYPE_CHECKING:
 
 def main(argv: list[str]) -> int:
     """Runs the command line; returns its exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m vgg_jax.evaluate",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = CommandParser("vgg_jax.evaluate", __doc__)
     parser.add_argument("--weights", action="append", default=[], help="weights file; repeatable")
     parser.add_argument("--workdir", action="append", default=[], help="run; repeatable")
     data = parser.add_mutually_exclusive_group()

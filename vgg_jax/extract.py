@@ -7,22 +7,16 @@ OUT.npz holds a float32 array (images, h, w, channels) by the name of each endpo
 the paths in the same order. Endpoints are named as in docs/architecture.md.
 """
 
-import argparse
 from pathlib import Path
 from typing import Any
 
-from vgg_jax.cli import run_command
+from vgg_jax.cli import CommandParser, run_command
 from vgg_jax.errors import UserError
 
 
 def main(argv: list[str]) -> int:
     """Runs the command line; returns its exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m vgg_jax.extract",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = CommandParser("vgg_jax.extract", __doc__)
     parser.add_argument("--weights", required=True, help="weights file; see vgg_jax.convert")
     parser.add_argument("--endpoints", required=True, help="such as relu4_2,pool5,relu7")
     parser.add_argument("--batch_size", type=int, default=16, help="images at a time; 16")

@@ -8,7 +8,6 @@ the exit status is 2. --json prints one object a line, {"image", "predictions": 
 "probability"}]}.
 """
 
-import argparse
 import json
 import sys
 import types
@@ -16,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vgg_jax.cli import EXIT_USER_ERROR, run_command
+from vgg_jax.cli import EXIT_USER_ERROR, CommandParser, run_command
 from vgg_jax.errors import UserError
 
 if TYPE_CHECKING:
@@ -28,12 +27,7 @@ if TYPE_CHECKING:
 
 def main(argv: list[str]) -> int:
     """Runs the command line; returns its exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m vgg_jax.predict",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = CommandParser("vgg_jax.predict", __doc__)
     parser.add_argument("--weights", required=True, help="weights file; see vgg_jax.convert")
     parser.add_argument("--top", type=int, default=5, help="classes to name; 5")
     parser.add_argument("--json", action="store_true", help="one JSON object a line")

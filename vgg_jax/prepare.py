@@ -5,13 +5,12 @@ python -m vgg_jax.prepare cifar10 [--data_dir=DIR]
 Writing needs TensorFlow, once: the extra `prepare`. Reading the copy does not.
 """
 
-import argparse
 import importlib.util
 from pathlib import Path
 
 import tensorflow_datasets as tfds
 
-from vgg_jax.cli import run_command
+from vgg_jax.cli import CommandParser, run_command
 from vgg_jax.data.tfds_copy import FILE_FORMAT, find_builder, is_prepared, tfds_folder
 from vgg_jax.errors import UserError
 
@@ -64,10 +63,7 @@ def write(builder: tfds.core.DatasetBuilder, folder: Path) -> None:
 
 def main(arguments: list[str]) -> int:
     """Runs the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m vgg_jax.prepare",
-        description="Downloads a TFDS data set and writes it as array_record.",
-    )
+    parser = CommandParser("vgg_jax.prepare", __doc__)
     parser.add_argument("name", help="data set, as TFDS writes it: cifar10, imagenette/320px-v2")
     parser.add_argument(
         "--data_dir", help="folder of TFDS data sets (default: $TFDS_DATA_DIR, else TFDS's own)"

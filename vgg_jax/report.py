@@ -7,22 +7,16 @@ The page holds learning curves, layer-by-step maps of what probes measured, tabl
 figures where there are any), the commands that made the runs, their versions and configs.
 """
 
-import argparse
 from collections.abc import Iterator
 from pathlib import Path
 
-from vgg_jax.cli import run_command
+from vgg_jax.cli import CommandParser, run_command
 from vgg_jax.errors import UserError
 
 
 def main(argv: list[str]) -> int:
     """Runs the command line; returns its exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m vgg_jax.report",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = CommandParser("vgg_jax.report", __doc__)
     parser.add_argument("folders", type=Path, nargs="+", metavar="DIR")
     parser.add_argument("--out", type=Path, help="file to write; default DIR/report.html")
     arguments = parser.parse_args(argv)

@@ -4,10 +4,9 @@ python -m vgg_jax.summarize --variant=D [--image_size=224]
 python -m vgg_jax.summarize --config=configs/vgg16.py:cifar10,bn [--config.model.width=0.5]
 """
 
-import argparse
 from collections.abc import Iterator
 
-from vgg_jax.cli import load_config, run_command
+from vgg_jax.cli import CommandParser, load_config, run_command
 from vgg_jax.errors import UserError
 from vgg_jax.models import VGG, build_model
 from vgg_jax.models.summary import Summary, receptive_field, summarize_model
@@ -15,10 +14,7 @@ from vgg_jax.models.summary import Summary, receptive_field, summarize_model
 
 def main(argv: list[str]) -> int:
     """Runs the command line and returns its exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m vgg_jax.summarize",
-        description="Prints a network layer by layer, for one image.",
-    )
+    parser = CommandParser("vgg_jax.summarize", __doc__)
     network = parser.add_mutually_exclusive_group(required=True)
     network.add_argument("--variant", help="a network of the paper by name, with its own head")
     network.add_argument("--config", help="a config file; --config.KEY=VALUE changes a key")

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vgg_jax.cli import EXIT_INTERRUPTED, run_command
+from vgg_jax.cli import EXIT_INTERRUPTED, CommandParser, run_command
 from vgg_jax.errors import UserError
 
 if TYPE_CHECKING:
@@ -29,12 +29,7 @@ _REFRESH_SECONDS = 1.0
 
 def main(argv: list[str]) -> int:
     """Runs the command line; returns its exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m vgg_jax.sweep",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = CommandParser("vgg_jax.sweep", __doc__)
     parser.add_argument("--config", type=Path, required=True, help="sweep file")
     parser.add_argument(
         "--workdir", type=Path, help="folder of the runs and the table; default runs/NAME"

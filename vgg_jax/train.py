@@ -12,12 +12,11 @@ by SIGTERM after saving; 2 bad input; 3 the loss became NaN or infinite; 4, or 1
 another process was lost; 130 stopped by Ctrl-C after saving.
 """
 
-import argparse
 import sys
 import time
 from pathlib import Path
 
-from vgg_jax.cli import EXIT_INTERRUPTED, load_config, run_command
+from vgg_jax.cli import EXIT_INTERRUPTED, CommandParser, load_config, run_command
 
 EXIT_NON_FINITE = 3
 
@@ -25,11 +24,9 @@ EXIT_NON_FINITE = 3
 def main(argv: list[str]) -> int:
     """Runs the command line; returns its exit status."""
     started = time.perf_counter()
-    parser = argparse.ArgumentParser(
-        prog="python -m vgg_jax.train",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+    parser = CommandParser(
+        "vgg_jax.train",
+        __doc__,
         usage="%(prog)s --config=FILE[:ARGUMENTS] [--config.KEY=VALUE ...] [--workdir=DIR]",
     )
     parser.add_argument("--config", required=True, help="config file, such as configs/vgg16.py:bn")

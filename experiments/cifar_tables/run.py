@@ -9,7 +9,6 @@ kept in --workdir (default runs/cifar_tables or runs/cifar_tables_quick), so tha
 goes on with what is left; the tables are written to --out. The data folder is $TFDS_DATA_DIR.
 """
 
-import argparse
 import csv
 import shutil
 from collections.abc import Iterator, Sequence
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from vgg_jax import sweep
-from vgg_jax.cli import run_command
+from vgg_jax.cli import CommandParser, run_command
 from vgg_jax.reporting.plots import figure
 from vgg_jax.reporting.published import read_published
 from vgg_jax.reporting.runs import StoredRun
@@ -33,12 +32,7 @@ HEADER = ["data", "net", "norm", "last [%]", "best [%]", "seeds", "seconds a run
 
 def main(argv: list[str]) -> int:
     """Runs the command line; returns the exit status of the sweep."""
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments.cifar_tables.run",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = CommandParser("experiments.cifar_tables.run", __doc__)
     parser.add_argument("--preset", choices=list(SWEEPS), default="full")
     parser.add_argument("--workdir", type=Path)
     parser.add_argument("--out", type=Path, default=RESULTS)

@@ -7,7 +7,6 @@ images, that with respect to the kernel) and formulation; `table.md`, what the c
 others reach of a matrix product's speed; and `machine.json`.
 """
 
-import argparse
 import csv
 import os
 import time
@@ -17,7 +16,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
-from vgg_jax.cli import run_command
+from vgg_jax.cli import CommandParser, run_command
 from vgg_jax.ops import conv
 from vgg_jax.reporting.record import processor
 from vgg_jax.training.workdir import environment, write_json
@@ -34,7 +33,7 @@ COLUMNS = ["image_size", "batch_size", "map", "channels_in", "channels_out", "di
 
 def main(argv: list[str]) -> int:
     """Runs the command line; returns its exit status."""
-    parser = argparse.ArgumentParser(prog="python -m experiments.conv_formulations.run")
+    parser = CommandParser("experiments.conv_formulations.run", __doc__)
     parser.add_argument("--preset", choices=[*WORKLOADS], default="quick")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     arguments = parser.parse_args(argv)

@@ -10,7 +10,6 @@ Each of the first three runs one training command in an empty folder and stores 
 from what is stored, without training.
 """
 
-import argparse
 import json
 import os
 import platform
@@ -21,7 +20,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from vgg_jax.cli import run_command
+from vgg_jax.cli import CommandParser, run_command
 from vgg_jax.errors import UserError
 from vgg_jax.reporting.plots import figure
 from vgg_jax.reporting.record import processor
@@ -56,7 +55,7 @@ RESULTS = Path(__file__).parent / "results"
 
 def main(argv: list[str]) -> int:
     """Runs the command line; returns its exit status."""
-    parser = argparse.ArgumentParser(prog="python -m experiments.first_runs.run")
+    parser = CommandParser("experiments.first_runs.run", __doc__)
     parser.add_argument("name", choices=[*RUNS, "table"])
     parser.add_argument("--data_dir", help="folder of the data set, for cifar10 and photos")
     parser.add_argument("--out", type=Path, default=RESULTS)

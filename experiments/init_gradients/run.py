@@ -11,14 +11,13 @@ The second rebuilds tables and figures from the csv, without measuring. The thir
 steps of SGD that `sgd.py` names.
 """
 
-import argparse
 import dataclasses
 import time
 from pathlib import Path
 
 from experiments.init_gradients import figures
 from experiments.init_gradients.grid import Cell, full_cells, quick_cells
-from vgg_jax.cli import run_command
+from vgg_jax.cli import CommandParser, run_command
 from vgg_jax.compilation_cache import enable_compilation_cache
 from vgg_jax.errors import UserError
 from vgg_jax.reporting.record import write_record
@@ -30,7 +29,7 @@ SEEDS = {"quick": range(3), "full": range(10)}
 
 def main(argv: list[str]) -> int:
     """Runs the command line; returns its exit status."""
-    parser = argparse.ArgumentParser(prog="python -m experiments.init_gradients.run")
+    parser = CommandParser("experiments.init_gradients.run", __doc__)
     parser.add_argument("what", nargs="?", choices=("measure", "sgd", "figures"), default="measure")
     parser.add_argument("--preset", choices=[*CELLS], default="quick")
     parser.add_argument("--out", type=Path, help="default: results/PRESET beside this file")

@@ -3,7 +3,6 @@
 python -m experiments.input_pipeline.run [--preset=quick|full] [--photos=DIR] [--out=DIR]
 """
 
-import argparse
 import csv
 import importlib.metadata
 import io
@@ -23,7 +22,7 @@ from ml_collections import ConfigDict
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
-from vgg_jax.cli import run_command
+from vgg_jax.cli import CommandParser, run_command
 from vgg_jax.data.pipeline import TrainPipeline
 from vgg_jax.data.preprocessing import open_image, resized_crop
 from vgg_jax.data.sources import open_source
@@ -271,7 +270,7 @@ def environment() -> dict:
 
 def main(arguments: list[str]) -> int:
     """Runs the command line."""
-    parser = argparse.ArgumentParser(prog="python -m experiments.input_pipeline.run")
+    parser = CommandParser("experiments.input_pipeline.run", __doc__)
     parser.add_argument("--preset", choices=("quick", "full"), default="full")
     parser.add_argument(
         "--photos", type=Path, help="folder of photos (default: scikit-learn's two)"

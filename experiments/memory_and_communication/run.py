@@ -6,7 +6,6 @@ Needs libtpu (`pip install -e '.[tpu]'`) but no TPU. A program whose file is in 
 compiled again. Then writes the tables `memory.md`, `communication.md` and `scaling.md`.
 """
 
-import argparse
 import dataclasses
 import importlib.metadata
 import json
@@ -23,7 +22,7 @@ from experiments.memory_and_communication.programs import (
     memory,
     tpu,
 )
-from vgg_jax.cli import run_command
+from vgg_jax.cli import CommandParser, run_command
 from vgg_jax.errors import UserError
 
 GB = 10**9
@@ -55,7 +54,7 @@ PROGRAMS: dict[str, tuple[str, Program]] = {
 
 def main(argv: list[str]) -> int:
     """Runs the command line; returns its exit status."""
-    parser = argparse.ArgumentParser(prog="python -m experiments.memory_and_communication.run")
+    parser = CommandParser("experiments.memory_and_communication.run", __doc__)
     parser.add_argument("--programs", default=",".join(PROGRAMS), help="which to compile")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     arguments = parser.parse_args(argv)

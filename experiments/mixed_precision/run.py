@@ -5,13 +5,12 @@
 Writes `accuracy.csv` (a line a run), `accuracy.md` (mean and range) and `machine.json`.
 """
 
-import argparse
 import csv
 import tempfile
 import time
 from pathlib import Path
 
-from vgg_jax.cli import load_config, run_command
+from vgg_jax.cli import CommandParser, load_config, run_command
 from vgg_jax.training.loop import train
 from vgg_jax.training.workdir import environment, write_json
 
@@ -23,7 +22,7 @@ COLUMNS = ("compute_dtype", "seed", "steps", "top1", "loss", "examples")
 
 def main(argv: list[str]) -> int:
     """Runs the command line; returns its exit status."""
-    parser = argparse.ArgumentParser(prog="python -m experiments.mixed_precision.run")
+    parser = CommandParser("experiments.mixed_precision.run", __doc__)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     arguments = parser.parse_args(argv)

@@ -9,7 +9,6 @@ and 2 are computed from the networks; 3 to 7 have figures of what was evaluated,
 in OUT/measured.json); a cell without a run stays empty, marked "-".
 """
 
-import argparse
 from pathlib import Path
 
 from experiments.paper_tables.computed import configurations, parameters
@@ -22,7 +21,7 @@ from experiments.paper_tables.tables import (
     read_tables,
     write_csv,
 )
-from vgg_jax.cli import run_command
+from vgg_jax.cli import CommandParser, run_command
 from vgg_jax.errors import UserError
 
 RESULTS = Path(__file__).parent / "results"
@@ -32,11 +31,7 @@ FORMATS = {"md": markdown, "tex": latex}
 def main(argv: list[str]) -> int:
     """Runs the command line; returns its exit status."""
     tables = read_tables()
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments.paper_tables.run",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = CommandParser("experiments.paper_tables.run", __doc__)
     parser.add_argument("--tables", type=int, nargs="+", choices=list(tables), default=list(tables))
     parser.add_argument("--weights", nargs="+", default=[], metavar="NET=FILE")
     parser.add_argument("--data_dir", type=Path, help="class folders of images to evaluate")

@@ -6,7 +6,6 @@ DIR holds photos.csv, photos/ and photos_oracle.json. What is stored already und
 measured again; the table is rebuilt each time.
 """
 
-import argparse
 import csv
 import json
 import time
@@ -14,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vgg_jax.cli import run_command, show_progress
+from vgg_jax.cli import CommandParser, run_command, show_progress
 from vgg_jax.compilation_cache import enable_compilation_cache
 from vgg_jax.data.folder import FolderSource, imagenet_classes
 from vgg_jax.errors import UserError
@@ -38,7 +37,7 @@ AVERAGES = {
 
 def main(argv: list[str]) -> int:
     """Runs the command line; returns its exit status."""
-    parser = argparse.ArgumentParser(prog="python -m experiments.photos_evaluation.run")
+    parser = CommandParser("experiments.photos_evaluation.run", __doc__)
     parser.add_argument("--weights", type=Path, required=True, help="VGG-19's weights file")
     parser.add_argument("--data_dir", type=Path, required=True, help="folder of photos.csv")
     parser.add_argument("--out", type=Path, default=RESULTS)

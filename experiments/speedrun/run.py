@@ -6,7 +6,6 @@ The run is made twice in one process: the first time programs are compiled on th
 time they are there. Opening the data and copying it to the device comes before the clock starts.
 """
 
-import argparse
 import json
 import time
 from pathlib import Path
@@ -16,7 +15,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from vgg_jax.cli import load_config, run_command
+from vgg_jax.cli import CommandParser, load_config, run_command
 from vgg_jax.errors import UserError
 from vgg_jax.evaluation.scoring import accuracies
 from vgg_jax.training.resident import dispatch_ranges
@@ -28,12 +27,7 @@ RESULTS = Path(__file__).parent / "results"
 
 def main(argv: list[str]) -> int:
     """Runs the command line; returns its exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments.speedrun.run",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = CommandParser("experiments.speedrun.run", __doc__)
     parser.add_argument("--config", default="configs/speedrun.py")
     parser.add_argument("--out", type=Path, default=RESULTS)
     arguments, overrides = parser.parse_known_args(argv)

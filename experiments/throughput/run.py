@@ -10,7 +10,6 @@ figure after every workload; a workload that is in throughput.json already is no
 `figures` rebuilds table and figure.
 """
 
-import argparse
 import gc
 import importlib.util
 import itertools
@@ -36,7 +35,7 @@ from experiments.throughput.contestants import (
     torch_compiled,
     torch_eager,
 )
-from vgg_jax.cli import run_command
+from vgg_jax.cli import CommandParser, run_command
 from vgg_jax.host_memory import keep_freed_memory
 from vgg_jax.models import build_model
 from vgg_jax.models.summary import summarize_model
@@ -62,7 +61,7 @@ REFERENCE = "PyTorch eager"
 
 def main(argv: list[str]) -> int:
     """Runs the command line; returns its exit status."""
-    parser = argparse.ArgumentParser(prog="python -m experiments.throughput.run")
+    parser = CommandParser("experiments.throughput.run", __doc__)
     parser.add_argument("--preset", choices=[*PRESETS, "figures"], default="quick")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     arguments = parser.parse_args(argv)

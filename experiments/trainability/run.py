@@ -7,14 +7,13 @@ The first trains every cell of the map on the embedded digits for a fixed number
 on where it was stopped; the second rebuilds the map from the csv, without training.
 """
 
-import argparse
 import dataclasses
 import itertools
 import time
 from pathlib import Path
 
 from experiments.trainability import figures
-from vgg_jax.cli import run_command
+from vgg_jax.cli import CommandParser, run_command
 from vgg_jax.compilation_cache import enable_compilation_cache
 from vgg_jax.reporting.record import write_record
 from vgg_jax.reporting.tables import read_table, write_table
@@ -52,7 +51,7 @@ PRESETS = {
 
 def main(argv: list[str]) -> int:
     """Runs the command line; returns its exit status."""
-    parser = argparse.ArgumentParser(prog="python -m experiments.trainability.run")
+    parser = CommandParser("experiments.trainability.run", __doc__)
     parser.add_argument("what", nargs="?", choices=("train", "figures"), default="train")
     parser.add_argument("--preset", choices=[*PRESETS], default="quick")
     parser.add_argument("--out", type=Path, help="default: results/PRESET beside this file")

@@ -8,7 +8,6 @@ TFDS's folder for the CIFAR-10 of `full`. The second rebuilds tables and figures
 without training.
 """
 
-import argparse
 import dataclasses
 import itertools
 import time
@@ -18,7 +17,7 @@ from ml_collections import ConfigDict
 
 from configs.base import vgg
 from experiments.training_gradients import figures
-from vgg_jax.cli import run_command
+from vgg_jax.cli import CommandParser, run_command
 from vgg_jax.compilation_cache import enable_compilation_cache
 from vgg_jax.reporting.record import write_record
 
@@ -58,7 +57,7 @@ PRESETS = {
 
 def main(argv: list[str]) -> int:
     """Runs the command line; returns its exit status."""
-    parser = argparse.ArgumentParser(prog="python -m experiments.training_gradients.run")
+    parser = CommandParser("experiments.training_gradients.run", __doc__)
     parser.add_argument("what", nargs="?", choices=("train", "figures"), default="train")
     parser.add_argument("--preset", choices=[*PRESETS], default="quick")
     parser.add_argument("--out", type=Path, help="default: results/PRESET beside this file")
