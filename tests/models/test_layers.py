@@ -1,3 +1,5 @@
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -105,6 +107,38 @@ def test_a_mapped_axis_changes_nothing(group: int | None) -> None:
     for name in ("mean", "var"):
         for device in range(4):
             np.testing.assert_allclose(stats_mapped[name][device], stats[name], rtol=1e-5)
+
+
+@pytest.mark.parametrize("group", [None, 2])
+@pytest.mark.parametrize("devices", [1, 4])
+def test_batch_norm_has_the_gradients_of_its_formula(group: int | None, devices: int) -> None:
+    """First and second order; of the sum over devices, where the batch is spread over several."""
+
+    def by_formula(x: jax.Array, scale: jax.Array, bias: jax.Array) -> jax.Array:
+        parts = x.reshape(-1, group or len(x), *x.shape[1:])
+        mean, var = (f(parts, axis=(1, 2, 3), keepdims=True) for f in (jnp.mean, jnp.var))
+        return ((parts - mean) / jnp.sqrt(var + 0.1) * scale + bias).reshape(x.shape)
+
+    def by_layer(x: jax.Array, scale: jax.Array, bias: jax.Array) -> jax.Array:
+        bn = BatchNorm(0.9, 0.1, group, "batch", jnp.float64, jnp.float64)
+        stats = {"mean": jnp.zeros_like(scale), "var": jnp.ones_like(scale)}
+        variables = {"params": {"scale": scale, "bias": bias}, "batch_stats": stats}
+        return bn.apply(variables, x, train=True, mutable=["batch_stats"])[0]
+
+    def gradients(norm: Callable[..., jax.Array], *at: jax.Array) -> Any:
+        first = jax.grad(lambda *at: jnp.sum(jnp.sin(norm(*at)) ** 2), argnums=(0, 1, 2))
+        second = jax.grad(lambda *at: jnp.sum(jnp.sin(first(*at)[0])), argnums=(0, 1))
+        return first(*at), second(*at)
+
+    with jax.enable_x64(True):
+        x = jnp.asarray(maps(), jnp.float64)
+        scale, bias = jnp.array([1.0, 2.0, 3.0]), jnp.array([0.5, 0.0, 1.0])
+        expected = quick_jit(partial(gradients, by_formula))(x, scale, bias)
+        spread = jax.vmap(partial(gradients, by_layer), (0, None, None), axis_name="batch")
+        actual = quick_jit(spread)(x.reshape(devices, -1, *x.shape[1:]), scale, bias)
+        for a, b in zip(jax.tree.leaves(expected), jax.tree.leaves(actual), strict=True):
+            whole = b.sum(0) if a.ndim == 1 else b.reshape(a.shape)
+            np.testing.assert_allclose(whole, a, rtol=1e-9, atol=1e-9)
 
 
 def test_batch_must_be_whole_groups() -> None:

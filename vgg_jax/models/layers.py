@@ -1,5 +1,8 @@
 """The layers of a VGG network: convolution, normalisations, window-dense, dropout."""
 
+import math
+from functools import partial
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -108,41 +111,98 @@ class BatchNorm(nn.Module):
         running_var = self.variable("batch_stats", "var", jnp.ones, features, stats_dtype)
 
         if not train:
-            return self._normalize(x, running_mean.value, running_var.value, scale, bias)
+            inverse = lax.rsqrt(running_var.value + self.epsilon)
+            y = (x - running_mean.value) * (inverse * scale) + bias
+            return y.astype(self.dtype)
 
         size = x.shape[0] if self.group is None else self.group
         if x.shape[0] % size:
             raise UserError(
                 f"batch of {x.shape[0]} examples is not a multiple of model.norm_group={size}"
             )
-        groups = x.reshape(-1, size, *x.shape[1:])
-        wide = groups.astype(jnp.promote_types(self.dtype, jnp.float32))
-        # Two passes: E[x^2] - E[x]^2 saves one, and loses digits where the mean is not small.
         bound = self.axis_name is not None and not self.is_initializing()
         across = self.axis_name if bound and self.group is None else None
-        mean = _mean(wide, across)
-        var = _mean(jnp.square(wide - mean), across)
+        y, mean, var = _normalize_groups(x, scale, bias, self.epsilon, size, across)
 
         if not self.is_initializing():
-            batch_mean, batch_var = mean.mean((0, 1, 2, 3)), var.mean((0, 1, 2, 3))
+            batch_mean, batch_var = (lax.stop_gradient(m).mean(0) for m in (mean, var))
             if bound and self.group is not None:
                 batch_mean, batch_var = lax.pmean((batch_mean, batch_var), self.axis_name)
             for running, batch in ((running_mean, batch_mean), (running_var, batch_var)):
                 running.value = self.momentum * running.value + (1 - self.momentum) * batch
 
-        return self._normalize(groups, mean, var, scale, bias).reshape(x.shape)
-
-    def _normalize(
-        self, x: jax.Array, mean: jax.Array, var: jax.Array, scale: jax.Array, bias: jax.Array
-    ) -> jax.Array:
-        y = (x - mean) * (lax.rsqrt(var + self.epsilon) * scale) + bias
         return y.astype(self.dtype)
 
 
-def _mean(groups: jax.Array, axis_name: str | None) -> jax.Array:
-    """Means over (group, height, width) of (G, group, H, W, C), kept as axes of size 1."""
-    mean = groups.mean((1, 2, 3), keepdims=True)
-    return mean if axis_name is None else lax.pmean(mean, axis_name)
+# Its own gradient: that of autodiff sums over the batch twice as often, and on a CPU each sum
+# computes anew what leads to it (docs/performance.md).
+@partial(jax.custom_vjp, nondiff_argnums=(3, 4, 5))
+def _normalize_groups(
+    x: jax.Array,
+    scale: jax.Array,
+    bias: jax.Array,
+    epsilon: float,
+    size: int,
+    axis_name: str | None,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Normalises each `size` consecutive examples of (N, H, W, C) by their moments.
+
+    Returns:
+      The result, in float32 or wider; mean and biased variance (N / size, C), for the running
+      averages: they pass no gradient.
+    """
+    return _normalize_forward(x, scale, bias, epsilon, size, axis_name)[0]
+
+
+def _normalize_forward(
+    x: jax.Array,
+    scale: jax.Array,
+    bias: jax.Array,
+    epsilon: float,
+    size: int,
+    axis_name: str | None,
+) -> tuple[tuple[jax.Array, jax.Array, jax.Array], tuple[jax.Array, ...]]:
+    wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    # Two passes: E[x^2] - E[x]^2 saves one, and loses digits where the mean is not small.
+    mean = _group_means(wide, size, axis_name)
+    centred = wide - _spread(mean, size)
+    var = _group_means(jnp.square(centred), size, axis_name)
+    inverse = lax.rsqrt(var + epsilon)
+    y = centred * _spread(inverse * scale, size) + bias
+    return (y, mean, var), (x, scale, mean, inverse)
+
+
+def _normalize_backward(
+    epsilon: float,
+    size: int,
+    axis_name: str | None,
+    residuals: tuple[jax.Array, ...],
+    gradients: tuple[jax.Array, jax.Array, jax.Array],
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    x, scale, mean, inverse = residuals
+    dy = gradients[0]
+    normalized = (x.astype(dy.dtype) - _spread(mean, size)) * _spread(inverse, size)
+    terms = _group_means(dy, size, None), _group_means(dy * normalized, size, None)
+    count = size * math.prod(x.shape[1:3])
+    d_bias, d_scale = (count * term.sum(0) for term in terms)
+    bias_term, scale_term = lax.pmean(terms, axis_name) if axis_name is not None else terms
+    dx = dy - _spread(bias_term, size) - normalized * _spread(scale_term, size)
+    dx = _spread(inverse * scale, size) * dx
+    return dx.astype(x.dtype), d_scale.astype(scale.dtype), d_bias.astype(scale.dtype)
+
+
+_normalize_groups.defvjp(_normalize_forward, _normalize_backward)
+
+
+def _group_means(x: jax.Array, size: int, axis_name: str | None) -> jax.Array:
+    """Means of (N, H, W, C) over each `size` examples, height and width: (N / size, C)."""
+    means = x.reshape(-1, size, *x.shape[1:]).mean((1, 2, 3))
+    return means if axis_name is None else lax.pmean(means, axis_name)
+
+
+def _spread(groups: jax.Array, size: int) -> jax.Array:
+    """(N / size, C), one a group, to (N, 1, 1, C), one an example."""
+    return jnp.repeat(groups, size, axis=0)[:, None, None]
 
 
 class Dropout(nn.Module):
