@@ -2,7 +2,7 @@
 
 import dataclasses
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 NETS = ("A", "B", "C", "D", "E", "plain-22", "plain-34", "plain-50")
 INITS = (
@@ -21,9 +21,19 @@ POOLINGS = ("none", "max", "average")
 NOISE = "noise"  # independent standard normal pixels
 IMAGE_SIZES = {NOISE: 32, "noise-224px": 224, "noise-2px": 2}  # of real images: 32
 # Twenty 1x1 convolutions of 512 channels on 2x2 images of noise: every position of every image is
-# an independent sample, which is what the theory of batch norm assumes.
-WIDE, WIDE_STAGES, WIDE_DATA = "wide-20", ("1-512 x20",), "noise-2px"
-WIDE_BATCH_SIZES = (2, 4, 8, 16, 64, 256)  # four samples each
+# an independent sample, which is what the theory of batch norm assumes. Four samples an image.
+WIDE_DATA = "noise-2px"
+WIDE = "wide-20"
+WIDE_STAGES = {
+    WIDE: ("1-512 x20",),
+    "wide-20-128": ("1-128 x20",),
+    "wide-20-2048": ("1-2048 x20",),
+}
+WIDE_BATCH_SIZES = {  # the widest: at the ends of the others' range alone
+    WIDE: (2, 4, 8, 16, 64, 256),
+    "wide-20-128": (4, 16, 64, 256),
+    "wide-20-2048": (16, 256),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,58 +56,72 @@ class Cell:
 def quick_cells(real: str) -> list[Cell]:
     """Two nets, three initialisers, with and without batch norm: a minute or two."""
     del real  # noise only
-    return [
-        Cell(net, init, norm, "relu", "none", NOISE, 16)
-        for net, norm, init in itertools.product(
-            ("A", "B"), NORMS, ("he_fan_in", "paper", "orthogonal")
-        )
-    ]
+    return _grid(("A", "B"), NORMS, ("he_fan_in", "paper", "orthogonal"), (NOISE,))
 
 
-def full_cells(real: str, batch_size: int = 16) -> list[Cell]:
-    """The whole grid, and before its bulk the cells that settle the questions of the README.
+def full_cells(real: str) -> list[Cell]:
+    """What answers the questions of the README: an hour or two of a CPU.
+
+    Without norm and with ReLU, initialisers that differ in their variance alone give the same
+    network up to a factor a layer, and with batch norm the same network: so beside He's and the
+    paper's the others are measured once, on net D.
 
     Args:
       real: name of the real images.
-      batch_size: of the grid.
     """
-    cells: list[Cell] = []
-
-    def add(
-        nets: Iterable[str],
-        norms: Iterable[str],
-        poolings: Iterable[str],
-        inits: Iterable[str] = INITS,
-        data: Iterable[str] = (NOISE, real),
-        activations: Iterable[str] = ("relu",),
-    ) -> None:
-        # The network outermost: its program is compiled once.
-        cells.extend(
-            Cell(net, init, norm, activation, pooling, source, batch_size)
-            for activation, net, pooling, norm, source, init in itertools.product(
-                activations, nets, poolings, norms, data, inits
-            )
-        )
-
-    plain, off, on, he, first = ("none",), ("none",), ("batch",), ("he_fan_in",), INITS[:2]
-    noise = (NOISE,)
-    cells.extend(
-        Cell(WIDE, "he_fan_in", "batch", "relu", "none", WIDE_DATA, size)
-        for size in WIDE_BATCH_SIZES
-    )
-    add(("D",), off, plain, ("he_fan_in", "paper", "he_fan_out", "glorot_normal"), noise)
-    add(("C", "A", "E", "B"), off, plain, first, noise)
-    add(("D",), on, plain, ("he_fan_in", "paper", "orthogonal"), noise)
-    add(("D",), off, ("max",), he)
-    add(("D",), on, ("max",), he)
-    add(("D",), NORMS, plain, first, (real,))
-    add(("A", "E", "plain-34"), on, plain, he, noise)
-    cells.extend(Cell(net, "paper", "none", "relu", "none", "noise-224px", 2) for net in "CD")
-    add(("D",), off, plain, INITS, noise)
-    add(("D",), off, plain, ("he_fan_in", "glorot_normal"), noise, ("tanh", "sigmoid"))
-    add(("D",), NORMS, ("average",), he, noise)
-    add(("plain-22", "plain-50"), NORMS, plain, first, noise)
-    add(("A", "B", "C", "D", "E"), NORMS, ("none", "max"))
-    add(NETS[5:], NORMS, ("none", "max"))
-    add(NETS, NORMS, POOLINGS, activations=ACTIVATIONS)
+    off, on = NORMS[:1], NORMS[1:]
+    he, first = INITS[:1], INITS[:2]
+    noise, images, both = (NOISE,), (real,), (NOISE, real)
+    pooled = POOLINGS[1:]
+    cells = [
+        *_wide(WIDE),
+        # Images, pooling, batch norm, on the paper's net D.
+        *_grid(("D",), off, first, both),
+        *_grid(("D",), on, first, both),
+        *_grid(("D",), NORMS, he, both, poolings=pooled),
+        # Activations and initialisers.
+        *_grid(("D",), off, ("glorot_normal", "paper", "orthogonal"), noise, ACTIVATIONS[1:]),
+        *_grid(("D",), off, INITS, noise),
+        *_grid(("D",), off, ("orthogonal", "lsuv"), images),
+        # Depth.
+        *_grid(("A", "B", "C", "E"), off, first, noise),
+        *_grid(("A", "B", "C", "E"), on, he, noise),
+        *_grid(NETS[5:], NORMS, first, noise),
+        *_wide("wide-20-128"),
+        *_wide("wide-20-2048"),
+        *(Cell(net, "paper", "none", "relu", "none", "noise-224px", 2) for net in "CD"),
+        # The nets as the paper has them, on images.
+        *_grid(("A", "B", "C", "E"), NORMS, he, images, poolings=("max",)),
+        *_grid(("D",), on, ("orthogonal", "lsuv"), noise),
+        *_grid(("D",), on, ("glorot_normal",), noise, ACTIVATIONS[1:]),
+        *_grid(("D",), off, ("lsuv",), noise, ACTIVATIONS[1:]),
+    ]
     return list(dict.fromkeys(cells))
+
+
+def every_cell(real: str) -> list[Cell]:
+    """The whole cross, after what answers the questions."""
+    cells = full_cells(real) + _grid(NETS, NORMS, INITS, (NOISE, real), ACTIVATIONS, POOLINGS)
+    return list(dict.fromkeys(cells))
+
+
+def _wide(net: str) -> list[Cell]:
+    sizes = WIDE_BATCH_SIZES[net]
+    return [Cell(net, "he_fan_in", "batch", "relu", "none", WIDE_DATA, size) for size in sizes]
+
+
+def _grid(
+    nets: Iterable[str],
+    norms: Iterable[str],
+    inits: Iterable[str],
+    data: Iterable[str],
+    activations: Sequence[str] = ACTIVATIONS[:1],
+    poolings: Sequence[str] = POOLINGS[:1],
+) -> list[Cell]:
+    # The initialiser and the images innermost: their cells share a compiled program.
+    return [
+        Cell(net, init, norm, activation, pooling, source, batch_size=16)
+        for activation, net, pooling, norm, source, init in itertools.product(
+            activations, nets, poolings, norms, data, inits
+        )
+    ]

@@ -10,7 +10,7 @@ import numpy as np
 import optax
 
 from configs.base import vgg
-from experiments.init_gradients.grid import IMAGE_SIZES, WIDE, WIDE_STAGES, Cell
+from experiments.init_gradients.grid import IMAGE_SIZES, WIDE_STAGES, Cell
 from vgg_jax.data.augment import make_eval_transform
 from vgg_jax.data.pipeline import TrainPipeline
 from vgg_jax.data.sources import Source, open_source
@@ -68,13 +68,13 @@ def measure_cell(cell: Cell, seeds: Iterable[int], data_dir: str | None) -> list
 
 def network(cell: Cell) -> VGG:
     """Returns the network at its true width, with no hidden layer in its head."""
-    wide = cell.net == WIDE
+    stages = WIDE_STAGES.get(cell.net)
     return VGG(
-        variant="D" if wide else cell.net,
-        stages=WIDE_STAGES if wide else None,
+        variant=cell.net,
+        stages=stages,
         num_classes=CLASSES,
         head="linear",
-        head_window=1 if wide else IMAGE_SIZES.get(cell.data, 32) // 32,
+        head_window=1 if stages else IMAGE_SIZES.get(cell.data, 32) // 32,
         kernel_init=cell.init,
         norm=cell.norm,
         activation=cell.activation,
@@ -108,7 +108,10 @@ def compiled_probe(model: VGG) -> Callable[[Variables, jax.Array, jax.Array], Me
     def measure(variables: Variables, images: jax.Array, labels: jax.Array) -> Measured:
         loss_fn = loss_of(model, variables.get("batch_stats", {}), (images, labels))
         activation = ACTIVATIONS[model.activation]
-        return layer_statistics(loss_fn, variables["params"], model.preactivations, activation)[0]
+        measured, loss = layer_statistics(
+            loss_fn, variables["params"], model.preactivations, activation
+        )
+        return measured | {"loss": {"all": loss}}
 
     return measure
 

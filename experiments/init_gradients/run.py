@@ -1,9 +1,8 @@
 """How gradients travel through plain networks at initialisation, measured and predicted.
 
-    python -m experiments.init_gradients.run [--preset=quick|full] [--out=DIR] [--data_dir=FILE.npz]
-    python -m experiments.init_gradients.run figures [--preset=quick|full] [--out=DIR]
-
-    python -m experiments.init_gradients.run sgd [--preset=quick|full] [--out=DIR] [--data_dir=...]
+    python -m experiments.init_gradients.run [--preset=NAME] [--out=DIR] [--data_dir=FILE.npz]
+    python -m experiments.init_gradients.run figures [--preset=NAME] [--out=DIR]
+    python -m experiments.init_gradients.run sgd [--preset=NAME] [--out=DIR] [--data_dir=FILE.npz]
 
 The first measures cell after cell, in the order of `grid.py`, and goes on where it was stopped;
 `--data_dir` gives CIFAR-10 as an .npz file for the real images, else they are the embedded digits.
@@ -16,42 +15,45 @@ import time
 from pathlib import Path
 
 from experiments.init_gradients import figures
-from experiments.init_gradients.grid import Cell, full_cells, quick_cells
+from experiments.init_gradients.grid import Cell, every_cell, full_cells, quick_cells
 from vgg_jax.cli import CommandParser, run_command
 from vgg_jax.compilation_cache import enable_compilation_cache
 from vgg_jax.errors import UserError
-from vgg_jax.reporting.record import write_record
+from vgg_jax.reporting.record import Record
 from vgg_jax.reporting.tables import read_table, write_table
 
-CELLS = {"quick": quick_cells, "full": full_cells}
-SEEDS = {"quick": range(3), "full": range(10)}
+MODULE = "experiments.init_gradients.run"
+CELLS = {"quick": quick_cells, "full": full_cells, "everything": every_cell}
+SEEDS = {"quick": range(3), "full": range(10), "everything": range(10)}
 
 
 def main(argv: list[str]) -> int:
     """Runs the command line; returns its exit status."""
-    parser = CommandParser("experiments.init_gradients.run", __doc__)
+    parser = CommandParser(MODULE, __doc__)
     parser.add_argument("what", nargs="?", choices=("measure", "sgd", "figures"), default="measure")
     parser.add_argument("--preset", choices=[*CELLS], default="quick")
     parser.add_argument("--out", type=Path, help="default: results/PRESET beside this file")
     parser.add_argument("--data_dir", help="CIFAR-10 as .npz, with x_train and y_train")
     arguments = parser.parse_args(argv)
     out = arguments.out or Path(__file__).parent / "results" / arguments.preset
-    (out / "cells").mkdir(parents=True, exist_ok=True)
     if arguments.what == "measure":
-        measure(arguments.preset, out, arguments.data_dir)
-        write_record(out, "experiments.init_gradients.run", argv)
+        measure(arguments.preset, out, arguments.data_dir, argv)
     if arguments.what == "sgd":
-        descend(out, arguments.data_dir)
+        descend(out, arguments.data_dir, argv)
     gather(out)
+    if not (out / figures.TABLE).exists() and not (out / figures.SGD_TABLE).exists():
+        raise UserError(f"nothing measured in {out}; run without 'figures' first")
     figures.draw(out)
     return 0
 
 
-def measure(preset: str, out: Path, data_dir: str | None) -> None:
+def measure(preset: str, out: Path, data_dir: str | None, argv: list[str]) -> None:
     """Measures the cells that are not stored yet, each into a file of its own."""
     from experiments.init_gradients.measure import measure_cell  # starts JAX
 
     enable_compilation_cache()
+    (out / "cells").mkdir(parents=True, exist_ok=True)
+    record = Record(out, MODULE, argv)
     cells = CELLS[preset](real_images(data_dir))
     stored = stored_cells(out)
     left = [cell for cell in cells if cell not in stored]
@@ -60,19 +62,24 @@ def measure(preset: str, out: Path, data_dir: str | None) -> None:
     for done, cell in enumerate(left, 1):
         rows = measure_cell(cell, SEEDS[preset], data_dir)
         write_table(out / "cells" / f"{cell.name}.csv", rows)
+        record.write(cells=done)
         seconds = (time.perf_counter() - start) / done * (len(left) - done)
         print(f"{done}/{len(left)}  {cell.name}  about {seconds / 60:.0f} min left", flush=True)
 
 
-def descend(out: Path, data_dir: str | None) -> None:
+def descend(out: Path, data_dir: str | None, argv: list[str]) -> None:
     """Makes the runs of SGD and stores what they show."""
     from experiments.init_gradients.sgd import QUESTIONS, SGD_COLUMNS, measure_descent
 
     enable_compilation_cache()
+    path = out / figures.SGD_TABLE
+    path.parent.mkdir(parents=True, exist_ok=True)
+    record = Record(path.parent, MODULE, argv)
     rows = []
     for descent in QUESTIONS:
         rows += measure_descent(descent, real_images(data_dir), data_dir)
-        write_table(out / figures.SGD_TABLE, rows, SGD_COLUMNS)
+        write_table(path, rows, SGD_COLUMNS)
+    record.write()
 
 
 def real_images(data_dir: str | None) -> str:
@@ -93,7 +100,7 @@ def gather(out: Path) -> None:
     """Moves the rows of the cells' files into the one table."""
     files = _files(out)
     if not files:
-        raise UserError(f"nothing measured in {out}; run without 'figures' first")
+        return
     table = read_table(*files)
     columns = zip(*table.values(), strict=True)
     write_table(out / figures.TABLE, (dict(zip(table, row, strict=True)) for row in columns))

@@ -1,11 +1,13 @@
 """Trains the cells of one net: one compiled program, the learning rate an argument of it."""
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from configs.base import vgg
@@ -46,7 +48,7 @@ def train_cells(
         for rate in preset.rates:
             variables = start(net, norm, init, rate, preset, train_batches)
             before = jax.device_get(probe(variables, train_batches[0]))
-            variables, losses = train(variables, rate, train_batches)
+            variables, losses = jax.device_get(train(variables, rate, train_batches))
             after = jax.device_get(probe(variables, train_batches[-1]))
             accuracy = float(evaluate(variables, test_batch))
             row = {
@@ -92,17 +94,24 @@ def start(
     """
     paper = init == CURE or init.startswith("paper")
     model = network(net, norm, preset.width).clone(kernel_init="paper" if init == CURE else init)
-    variables = model.init(stream_key(SEED, "params"), batches[0]["image"])
+    variables = jax.jit(model.init)(stream_key(SEED, "params"), batches[0]["image"][:1])
     params = dict(variables["params"])
     if paper:
         for layer in model.layer_names:
             params[layer] = params[layer] | {"kernel": params[layer]["kernel"] * preset.width**-0.5}
     if init == CURE:
-        shallow = network("A", norm, preset.width)
-        first = start("A", norm, "he_fan_in", rate, preset, batches)
-        trained, _ = programs(shallow)[0](first, rate, batches)
-        params |= {layer: trained["params"][layer] for layer in CURED_LAYERS}
+        trained = trained_shallow(norm, rate, preset)
+        params |= {layer: trained[layer] for layer in CURED_LAYERS}
     return {"params": params, "batch_stats": variables.get("batch_stats", {})}
+
+
+@functools.cache
+def trained_shallow(norm: str, rate: float, preset: "Preset") -> dict[str, Any]:
+    """Returns the parameters of net A, trained from He's initialisation."""
+    batches, _ = load(preset.steps, preset.batch_size)
+    first = start("A", norm, "he_fan_in", rate, preset, batches)
+    trained, _ = programs(network("A", norm, preset.width))[0](first, rate, batches)
+    return trained["params"]
 
 
 @functools.cache
@@ -167,20 +176,20 @@ def first_over_last(measured: dict[str, dict[str, Any]]) -> float:
 
 def outcome(
     accuracy: float,
-    losses: jax.Array,
+    losses: np.ndarray,
     before: dict[str, dict[str, Any]],
     after: dict[str, dict[str, Any]],
     rate: float,
 ) -> str:
     """Names how a cell ended, from its probes before the first and after the last step."""
-    guessing = float(jnp.log(10.0))
+    guessing = math.log(10)
     if accuracy >= TARGET:
         return "trained"
-    if not jnp.isfinite(losses[-1]) or float(losses[-10:].mean()) > DIVERGED * guessing:
+    if not np.isfinite(losses[-1]) or losses[-10:].mean() > DIVERGED * guessing:
         return "exploded"
     if max(after["dead_fraction"].values()) >= DEAD:
         return "dead"
-    moves = jnp.median(jnp.array(list(before["grad_param_ratio"].values()))) * rate
+    moves = np.median(list(before["grad_param_ratio"].values())) * rate
     return "vanished" if moves < STILL else "slow"
 
 

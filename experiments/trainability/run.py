@@ -9,13 +9,12 @@ on where it was stopped; the second rebuilds the map from the csv, without train
 
 import dataclasses
 import itertools
-import time
 from pathlib import Path
 
 from experiments.trainability import figures
 from vgg_jax.cli import CommandParser, run_command
 from vgg_jax.compilation_cache import enable_compilation_cache
-from vgg_jax.reporting.record import write_record
+from vgg_jax.reporting.record import Record
 from vgg_jax.reporting.tables import read_table, write_table
 
 
@@ -31,13 +30,14 @@ class Preset:
     batch_size: int = 32
 
 
+MODULE = "experiments.trainability.run"
 PRESETS = {
     "quick": Preset(
-        ("A", "D"),
+        ("D",),
         ("paper", "paper_variance", "glorot_normal", "he_fan_in"),
         (0.01, 0.1),
         0.125,
-        100,
+        80,
     ),
     "full": Preset(
         ("A", "B", "D", "E", "plain-34"),
@@ -51,7 +51,7 @@ PRESETS = {
 
 def main(argv: list[str]) -> int:
     """Runs the command line; returns its exit status."""
-    parser = CommandParser("experiments.trainability.run", __doc__)
+    parser = CommandParser(MODULE, __doc__)
     parser.add_argument("what", nargs="?", choices=("train", "figures"), default="train")
     parser.add_argument("--preset", choices=[*PRESETS], default="quick")
     parser.add_argument("--out", type=Path, help="default: results/PRESET beside this file")
@@ -59,10 +59,9 @@ def main(argv: list[str]) -> int:
     out = arguments.out or Path(__file__).parent / "results" / arguments.preset
     if arguments.what == "train":
         out.mkdir(parents=True, exist_ok=True)
-        start = time.perf_counter()
+        record = Record(out, MODULE, argv)
         train_all(PRESETS[arguments.preset], out / figures.TABLE)
-        seconds = round(time.perf_counter() - start)
-        write_record(out, "experiments.trainability.run", argv, wall_seconds=seconds)
+        record.write()
     figures.draw(out)
     return 0
 

@@ -1,11 +1,12 @@
 """How gradients, layer by layer, change along training: depth x batch norm x initialisation.
 
-    python -m experiments.training_gradients.run [--preset=quick|full] [--out=DIR] [--data_dir=DIR]
-    python -m experiments.training_gradients.run figures [--preset=quick|full] [--out=DIR]
+    python -m experiments.training_gradients.run [--preset=NAME] [--out=DIR] [--data_dir=DIR]
+    python -m experiments.training_gradients.run figures [--preset=NAME] [--out=DIR]
+    python -m experiments.training_gradients.run overhead [--out=DIR]
 
 The first trains run after run with the probes on and goes on where it was stopped; `--data_dir` is
 TFDS's folder for the CIFAR-10 of `full`. The second rebuilds tables and figures from the csv,
-without training.
+without training. The third times a step and a probe side by side.
 """
 
 import dataclasses
@@ -19,7 +20,7 @@ from configs.base import vgg
 from experiments.training_gradients import figures
 from vgg_jax.cli import CommandParser, run_command
 from vgg_jax.compilation_cache import enable_compilation_cache
-from vgg_jax.reporting.record import write_record
+from vgg_jax.reporting.record import Record
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,8 +39,12 @@ class Preset:
     learning_rate: float
 
 
+MODULE = "experiments.training_gradients.run"
 PRESETS = {
-    "quick": Preset("digits", ("A", "D"), ("he_fan_in", "paper"), 0.125, 32, 60, 4, 4, 30, 0.02),
+    "quick": Preset("digits", ("D",), ("he_fan_in", "paper"), 0.125, 32, 60, 4, 4, 30, 0.02),
+    "digits": Preset(
+        "digits", ("A", "B", "D", "E"), ("he_fan_in", "paper"), 0.125, 32, 60, 4, 4, 30, 0.02
+    ),
     "full": Preset(
         "cifar10",
         ("A", "B", "D", "E"),
@@ -57,21 +62,44 @@ PRESETS = {
 
 def main(argv: list[str]) -> int:
     """Runs the command line; returns its exit status."""
-    parser = CommandParser("experiments.training_gradients.run", __doc__)
-    parser.add_argument("what", nargs="?", choices=("train", "figures"), default="train")
+    parser = CommandParser(MODULE, __doc__)
+    parser.add_argument(
+        "what", nargs="?", choices=("train", "figures", "overhead"), default="train"
+    )
     parser.add_argument("--preset", choices=[*PRESETS], default="quick")
     parser.add_argument("--out", type=Path, help="default: results/PRESET beside this file")
     parser.add_argument("--data_dir", help="TFDS's folder, for full")
     arguments = parser.parse_args(argv)
-    out = arguments.out or Path(__file__).parent / "results" / arguments.preset
+    name = "overhead" if arguments.what == "overhead" else arguments.preset
+    out = arguments.out or Path(__file__).parent / "results" / name
+    if arguments.what == "overhead":
+        time_probes(out, argv)
+        return 0
     if arguments.what == "train":
-        start = time.perf_counter()
+        record = Record(out, MODULE, argv)
         train_all(PRESETS[arguments.preset], out, arguments.data_dir)
-        seconds = round(time.perf_counter() - start)
-        write_record(out, "experiments.training_gradients.run", argv, wall_seconds=seconds)
+        record.write()
         figures.gather(out)
     figures.draw(out)
     return 0
+
+
+def time_probes(out: Path, argv: list[str]) -> None:
+    """Times steps and probes of net D with batch norm: that of `quick`, and at full width."""
+    from experiments.training_gradients.overhead import measure_overhead  # starts JAX
+
+    enable_compilation_cache()
+    record = Record(out, MODULE, argv)
+    quick = PRESETS["quick"]
+    configs = {
+        f"D, batch norm, width {preset.width:g}, digits, batch of {preset.batch_size}": run_config(
+            preset, "D", "batch", "he_fan_in", None
+        )
+        for preset in (quick, dataclasses.replace(quick, width=1.0))
+    }
+    out.mkdir(parents=True, exist_ok=True)
+    measure_overhead(configs, out / "overhead.md")
+    record.write()
 
 
 def train_all(preset: Preset, out: Path, data_dir: str | None) -> None:

@@ -1,64 +1,90 @@
 """The three experiments on gradients through their command lines, at a tiny size."""
 
 import dataclasses
+import json
 
 import pytest
 
 from experiments.init_gradients import run as init_gradients
-from experiments.init_gradients.grid import Cell, full_cells
+from experiments.init_gradients import sgd
+from experiments.init_gradients.grid import WIDE_STAGES, Cell, every_cell, full_cells
 from experiments.trainability import run as trainability
 from experiments.trainability.cells import CURE
 from experiments.training_gradients import run as training_gradients
 from vgg_jax.errors import UserError
+from vgg_jax.models.variants import VARIANTS
 from vgg_jax.reporting.tables import read_table, select
 
 
 def test_init_gradients_goes_on_and_redraws(tmp_path, monkeypatch, capsys):
-    cells = [Cell("wide-20", "he_fan_in", "none", "relu", "none", "noise-2px", n) for n in (2, 4)]
+    monkeypatch.setitem(WIDE_STAGES, "wide-20", ("1-8 x12",))
+    cells = [Cell("wide-20", "he_fan_in", "batch", "relu", "none", "noise-2px", n) for n in (2, 4)]
     arguments = [f"--out={tmp_path}"]
     for known in (cells[:1], cells):
         monkeypatch.setitem(init_gradients.CELLS, "quick", lambda real, known=known: known)
         assert init_gradients.main(arguments) == 0
     assert "2 cells, 1 of them stored" in capsys.readouterr().out
     table = read_table(tmp_path / "measurements.csv.gz")
-    rows = select(table, quantity="activation_grad_rms", layer="conv1_20")
+    rows = select(table, quantity="activation_grad_rms", layer="conv1_12")
     assert sorted(rows["batch_size"].tolist()) == [2] * 3 + [4] * 3
-    decay = (tmp_path / "decay.md").read_text()
-    (tmp_path / "decay.md").unlink()
+    record = json.loads((tmp_path / "record.json").read_text())
+    assert record["command"] == "python -m experiments.init_gradients.run --out=OUT"
+    assert (record["cells"], [before["cells"] for before in record["earlier"]]) == (1, [1])
+    made = {path.name: path.read_bytes() for path in tmp_path.glob("*.md")}
+    assert set(made) == {"decay.md", "comparisons.md", "batch_norm_growth.md"}
+    for name in made:
+        (tmp_path / name).unlink()
     assert init_gradients.main(["figures", *arguments]) == 0
-    assert (tmp_path / "decay.md").read_text() == decay
+    assert {path.name: path.read_bytes() for path in tmp_path.glob("*.md")} == made
 
 
-def test_the_whole_grid_is_in_full():
-    cells = full_cells("cifar10")
+def test_steps_of_sgd(tmp_path, monkeypatch):
+    monkeypatch.setitem(VARIANTS, "tiny", ("3-8", "3-8"))
+    descent = sgd.Descent("tiny", "he_fan_in", "batch", "none", 1.0, (0.0, 0.1), 2, (0, 1), 8)
+    monkeypatch.setattr(sgd, "QUESTIONS", (descent,))
+    assert init_gradients.main(["sgd", f"--out={tmp_path}"]) == 0
+    table = select(read_table(tmp_path / "sgd" / "after_sgd.csv"), seed=0, quantity="loss")
+    keys = zip(table["learning_rate"].tolist(), table["step"].tolist(), strict=True)
+    losses = dict(zip(keys, table["value"].tolist(), strict=True))
+    assert losses["0", 0] == losses["0.1", 0]
+    assert losses["0", 1] != losses["0.1", 1]
+    assert (tmp_path / "sgd" / "after_sgd.png").exists()
+
+
+def test_everything_is_the_whole_cross_after_full():
+    full, cells = full_cells("cifar10"), every_cell("cifar10")
     grid = [cell for cell in cells if cell.data in ("noise", "cifar10") and cell.batch_size == 16]
     assert len(cells) == len(set(cells))
     assert len(grid) == 8 * 8 * 2 * 3 * 3 * 2
+    assert cells[: len(full)] == full
 
 
 def test_training_gradients(tmp_path, monkeypatch):
     preset = dataclasses.replace(
         training_gradients.PRESETS["quick"],
-        nets=("A",),
+        nets=("tiny",),
         inits=("he_fan_in",),
-        width=1 / 64,
         batch_size=8,
         steps=2,
         probe_every=1,
         log_every=1,
     )
+    monkeypatch.setitem(VARIANTS, "tiny", ("3-16", "3-32", "3-32"))
     monkeypatch.setitem(training_gradients.PRESETS, "quick", preset)
     assert training_gradients.main([f"--out={tmp_path}"]) == 0
     table = select(read_table(tmp_path / "layers.csv.gz"), quantity="activation_grad_rms")
     assert set(table["step"].tolist()) == {0, 1}
     assert set(table["norm"].tolist()) == {"none", "batch"}
-    first = (tmp_path / "net_A.png").read_bytes()
+    first = (tmp_path / "net_tiny.png").read_bytes()
     assert training_gradients.main(["figures", f"--out={tmp_path}"]) == 0
-    assert (tmp_path / "net_A.png").read_bytes() == first
+    assert (tmp_path / "net_tiny.png").read_bytes() == first
 
 
 def test_trainability(tmp_path, monkeypatch):
-    preset = trainability.Preset(("B",), ("paper",), (0.01,), 1 / 16, 2, 8)
+    # As deep as the layers that the cure copies, and one layer deeper.
+    monkeypatch.setitem(VARIANTS, "A", ("3-64", "3-128", "3-256 x2"))
+    monkeypatch.setitem(VARIANTS, "B", ("3-64", "3-128", "3-256 x3"))
+    preset = trainability.Preset(("B",), ("paper",), (0.01,), 1 / 64, 2, 8)
     monkeypatch.setitem(trainability.PRESETS, "quick", preset)
     assert trainability.main([f"--out={tmp_path}"]) == 0
     table = read_table(tmp_path / "cells.csv")

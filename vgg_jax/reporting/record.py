@@ -1,9 +1,11 @@
 """The record beside an experiment's results: command, machine, versions, time."""
 
 import datetime
+import json
 import os
 import platform
 import shlex
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,11 +13,6 @@ from typing import Any
 from vgg_jax.training.workdir import environment, write_json
 
 RECORD_FILE = "record.json"
-
-
-def write_record(out: Path, module: str, argv: Sequence[str], **extra: Any) -> None:
-    """Writes `out`/record.json: `record` and further entries, such as the wall time in seconds."""
-    write_json(out / RECORD_FILE, record(module, argv) | extra)
 
 
 def record(module: str, argv: Sequence[str]) -> dict[str, Any]:
@@ -37,6 +34,42 @@ def record(module: str, argv: Sequence[str]) -> dict[str, Any]:
         "cores": os.cpu_count(),
         "system": platform.system(),
     }
+
+
+class Record:
+    """The record of a run, and how long it took; a run that goes on keeps what came before.
+
+    Made when the run starts, so that the commit is that of the code which runs.
+    """
+
+    def __init__(self, out: Path, module: str, argv: Sequence[str]) -> None:
+        """Starts the clocks and reads what an earlier call left.
+
+        Args:
+          out: folder of the results, and of `record.json`.
+          module: see `record`.
+          argv: see `record`.
+        """
+        self._path = out / RECORD_FILE
+        self._content = record(module, argv)
+        self._earlier: dict[str, Any] = {}
+        if self._path.exists():
+            before = json.loads(self._path.read_text())
+            self._earlier = {"earlier": [*before.pop("earlier", []), before]}
+        self._wall, self._cpu = time.perf_counter(), time.process_time()
+
+    def write(self, **extra: Any) -> None:
+        """Writes the record; "cpu_seconds" are those of all cores together.
+
+        Args:
+          **extra: further entries.
+        """
+        spent = {
+            "wall_seconds": round(time.perf_counter() - self._wall),
+            "cpu_seconds": round(time.process_time() - self._cpu),
+        }
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(self._path, self._content | spent | extra | self._earlier)
 
 
 def processor() -> str:

@@ -1,0 +1,171 @@
+"""What the table of measurements says, beside theory: decays, ratios, growth, steps of SGD."""
+
+import functools
+from pathlib import Path
+
+import numpy as np
+
+from experiments.init_gradients.grid import IMAGE_SIZES, WIDE_STAGES
+from vgg_jax.models.variants import resolve_stages
+from vgg_jax.probes.theory import Prediction, batch_norm_growth, predict
+from vgg_jax.reporting.tables import Table, markdown, mean_interval, pivot, select
+
+KEYS = ("net", "init", "norm", "activation", "pooling", "data", "batch_size")
+GRADIENT = "activation_grad_rms"
+SETTLED = 8  # layers of a wide network after which its samples no longer correlate
+
+
+def groups(table: Table) -> list[tuple[tuple, np.ndarray]]:
+    """Returns for each cell its key (as `KEYS`) and its gradients' RMS (seeds, convolutions)."""
+    columns = [table[name].tolist() for name in KEYS]
+    keys = list(zip(*columns, strict=True))
+    codes = {key: code for code, key in enumerate(dict.fromkeys(keys))}
+    code_of = np.array([codes[key] for key in keys])
+    found = []
+    for key, code in codes.items():
+        rows = {name: column[code_of == code] for name, column in table.items()}
+        scales = pivot(rows, "seed", "depth")[2]
+        found.append((key, scales[:, :-1]))  # the classifier is no convolution
+    return found
+
+
+@functools.cache
+def theory(key: tuple, *, textbook: bool = False) -> Prediction:
+    """Returns the prediction for a cell; a textbook's leaves out padding and pooling."""
+    net, init, norm, activation, pooling, data, batch_size = key
+    size = IMAGE_SIZES.get(data, 32)
+    return predict(
+        resolve_stages(net, WIDE_STAGES.get(net)),
+        init,
+        norm=norm,
+        activation=activation,
+        pooling=None if textbook else pooling,
+        image_size=None if textbook else size,
+        batch_size=None if textbook else batch_size,
+    )
+
+
+def decay(scales: np.ndarray) -> tuple[float, float, float]:
+    """Returns first over last convolution: geometric mean over seeds and its 95% interval."""
+    return _geometric(scales[:, 0] / scales[:, -1])
+
+
+def growth(scales: np.ndarray) -> tuple[float, float, float]:
+    """Returns the growth a layer backwards past the `SETTLED` first: mean and 95% interval."""
+    layers = scales.shape[1] - 2 - SETTLED  # the last has the classifier behind it
+    return _geometric((scales[:, SETTLED] / scales[:, -2]) ** (1 / layers))
+
+
+def _geometric(ratios: np.ndarray) -> tuple[float, float, float]:
+    mean, half = mean_interval(np.log(ratios))
+    return float(np.exp(mean)), float(np.exp(mean - half)), float(np.exp(mean + half))
+
+
+def write_decays(path: Path, gradients: Table) -> None:
+    """Writes first over last convolution, and a layer, measured and predicted, for every cell."""
+    head = [*KEYS, "seeds", "measured", "95% interval", "predicted", "measured / predicted"]
+    head += ["a layer, measured", "a layer, predicted", "textbook"]
+    lines = []
+    for key, scales in sorted(groups(gradients), key=lambda group: group[0]):
+        measured, low, high = decay(scales)
+        predicted, textbook = theory(key), theory(key, textbook=True)
+        gaps = scales.shape[1] - 1
+        lines.append(
+            [
+                *key,
+                len(scales),
+                f"{measured:.3g}",
+                f"{low:.3g} to {high:.3g}",
+                f"{predicted.backward:.3g}",
+                f"{measured / predicted.backward:.2f}",
+                f"{measured ** (1 / gaps):.3f}",
+                f"{predicted.backward ** (1 / gaps):.3f}",
+                f"{textbook.backward:.3g}",
+            ]
+        )
+    path.write_text(markdown(head, lines))
+
+
+# What is asked of two cells: how many times larger the second's decay is. Their other keys: ReLU,
+# no norm, pooling by stride.
+COMPARISONS = (
+    ("C against D, std 0.01", ("C", "paper"), ("D", "paper"), "noise", 16),
+    ("C against D, std 0.01, 224 pixels", ("C", "paper"), ("D", "paper"), "noise-224px", 2),
+    ("He fan-out against fan-in, net D", ("D", "he_fan_out"), ("D", "he_fan_in"), "noise", 16),
+    ("std 0.01 against He fan-in, net B", ("B", "paper"), ("B", "he_fan_in"), "noise", 16),
+)
+
+
+def write_comparisons(path: Path, gradients: Table) -> None:
+    """Writes ratios of two cells' decays: measured, predicted, in textbooks."""
+    cells = dict(groups(gradients))
+    head = ["question", "measured", "95% interval", "predicted", "textbook"]
+    lines = []
+    for question, first, second, data, batch_size in COMPARISONS:
+        keys = [(*cell, "none", "relu", "none", data, batch_size) for cell in (first, second)]
+        if not all(key in cells for key in keys):
+            continue
+        logs = [np.log(cells[key][:, 0] / cells[key][:, -1]) for key in keys]
+        if first[0] == second[0]:  # seed by seed the same weights, up to their scale
+            mean, half = mean_interval(logs[1] - logs[0])
+        else:
+            (low, low_half), (high, high_half) = map(mean_interval, logs)
+            mean, half = high - low, float(np.hypot(low_half, high_half))
+        predicted, textbook = (
+            theory(keys[1], textbook=plain).backward / theory(keys[0], textbook=plain).backward
+            for plain in (False, True)
+        )
+        interval = f"{np.exp(mean - half):.4g} to {np.exp(mean + half):.4g}"
+        lines.append(
+            [question, f"{np.exp(mean):.4g}", interval, f"{predicted:.4g}", f"{textbook:.4g}"]
+        )
+    path.write_text(markdown(head, lines))
+
+
+def write_growths(path: Path, wide: Table) -> None:
+    """Writes the growth a layer with batch norm by width and number of samples."""
+    head = ["channels", "samples a channel", "seeds", "measured", "95% interval", "predicted"]
+    lines = []
+    for key, scales in groups(wide):
+        measured, low, high = growth(scales)
+        lines.append(
+            [
+                channels(key[0]),
+                samples(key),
+                len(scales),
+                f"{measured:.3f}",
+                f"{low:.3f} to {high:.3f}",
+                f"{batch_norm_growth(samples(key)):.3f}",
+            ]
+        )
+    path.write_text(markdown(head, sorted(lines)))
+
+
+def channels(net: str) -> int:
+    """Returns the width of a wide network."""
+    return resolve_stages(net, WIDE_STAGES[net])[0][0].channels
+
+
+def samples(key: tuple) -> int:
+    """Returns the number of samples that a wide network's cell normalises a channel over."""
+    return 4 * key[-1]
+
+
+def write_descents(path: Path, table: Table) -> None:
+    """Writes loss, and first over last convolution, after steps of SGD."""
+    head = ["net", "init", "norm", "pooling", "data", "width", "rate", "step", "seeds", "loss"]
+    head += ["first / last convolution", "95% interval", "a layer"]
+    names = ("net", "init", "norm", "pooling", "data", "width", "learning_rate", "step")
+    keys = dict.fromkeys(zip(*(table[name].tolist() for name in names), strict=True))
+    lines = []
+    for key in keys:
+        rows = select(table, **dict(zip(names, key, strict=True)))
+        scales = pivot(select(rows, quantity=GRADIENT), "seed", "depth")[2][:, :-1]
+        losses = select(rows, quantity="loss")["value"]
+        measured, low, high = decay(scales)
+        interval = f"{low:.3g} to {high:.3g}" if len(scales) > 1 else ""
+        layer = f"{measured ** (1 / (scales.shape[1] - 1)):.3f}"
+        lines.append(
+            [*key, len(scales), f"{losses.mean():.4g}", f"{measured:.3g}", interval, layer]
+        )
+    path.write_text(markdown(head, lines))

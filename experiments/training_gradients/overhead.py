@@ -1,0 +1,55 @@
+"""What a probe costs: a training step and a probe of the same state and batch, timed in turn."""
+
+import time
+from pathlib import Path
+
+import jax
+from ml_collections import ConfigDict
+
+from vgg_jax.reporting.tables import markdown
+from vgg_jax.training.probing import make_probe
+from vgg_jax.training.setup import build, first_state
+
+REPETITIONS = 7  # of which the median counts
+EVERY_STEPS = (10, 100)  # shares of the running time are given for
+
+
+def measure_overhead(configs: dict[str, ConfigDict], path: Path) -> None:
+    """Writes a table of seconds a step and a probe, and what the probe adds to a run.
+
+    Args:
+      configs: a run by its description.
+      path: Markdown file.
+    """
+    head = ["run", "a step, s", "a probe, s", "probe / step"]
+    head += [f"added, probe every {every} steps" for every in EVERY_STEPS]
+    lines = []
+    for name, config in configs.items():
+        step, probe = seconds(config)
+        added = [f"{probe / (every * step):.1%}" for every in EVERY_STEPS]
+        lines.append([name, f"{step:.3f}", f"{probe:.3f}", f"{probe / step:.2f}", *added])
+        print(f"{name}: step {step:.3f} s, probe {probe:.3f} s", flush=True)
+        path.write_text(markdown(head, lines))
+
+
+def seconds(config: ConfigDict) -> tuple[float, float]:
+    """Returns median seconds of a compiled training step and of a compiled probe."""
+    run = build(config)
+    state = first_state(run, config)
+    probe = make_probe(config, run)
+    steps, probes = [], []
+    for number in range(REPETITIONS + 1):  # the first ones compile
+        batch = run.train_data.batch(number)
+        stored, seen = run.parallel.storable(state), run.parallel.put_unmapped(batch)
+        start = time.perf_counter()
+        jax.block_until_ready(probe(stored, seen))
+        between = time.perf_counter()
+        state, _ = run.train_step(state, run.parallel.put(batch))
+        jax.block_until_ready(state)
+        probes.append(between - start)
+        steps.append(time.perf_counter() - between)
+    return _median(steps[1:]), _median(probes[1:])
+
+
+def _median(values: list[float]) -> float:
+    return sorted(values)[len(values) // 2]
