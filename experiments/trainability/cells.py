@@ -11,13 +11,13 @@ import numpy as np
 import optax
 
 from configs.base import vgg
+from experiments.init_gradients.measure import initialized
 from vgg_jax.data.augment import make_eval_transform
 from vgg_jax.data.pipeline import EvalPipeline, TrainPipeline
 from vgg_jax.data.sources import open_source
 from vgg_jax.models import VGG
 from vgg_jax.models.vgg import ACTIVATIONS
 from vgg_jax.probes.gradients import Arrays, Measured, layer_statistics
-from vgg_jax.random_streams import stream_key
 
 if TYPE_CHECKING:
     from experiments.trainability.run import Preset
@@ -94,7 +94,7 @@ def start(
     """
     paper = init == CURE or init.startswith("paper")
     model = network(net, norm, preset.width).clone(kernel_init="paper" if init == CURE else init)
-    variables = jax.jit(model.init)(stream_key(SEED, "params"), batches[0]["image"][:1])
+    variables = initialized(model, SEED, batches[0]["image"])
     params = dict(variables["params"])
     if paper:
         for layer in model.layer_names:
