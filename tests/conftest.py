@@ -13,7 +13,9 @@ import pytest
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # set already in the workers of pytest-xdist
     CACHE = tempfile.TemporaryDirectory(prefix="vgg_jax_tests_")
     os.environ["JAX_COMPILATION_CACHE_DIR"] = CACHE.name
-os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=1"
+os.environ["XLA_FLAGS"] = (
+    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+)
 os.environ["JAX_NUM_CPU_DEVICES"] = "4"
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
 

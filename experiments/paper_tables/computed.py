@@ -33,8 +33,8 @@ def parameters(table: Table) -> Computed:
     (column,) = table.columns
     cells = {}
     for keys, _ in table.rows:
-        shapes = jax.eval_shape(functools.partial(_init, keys[0]))
-        count = sum(leaf.size for leaf in jax.tree.leaves(shapes[1]["params"]))
+        _, variables = _shapes(keys[0])
+        count = sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
         cells[keys, column] = f"{count / 1e6:.0f} ({count:,})"
     return cells
 
@@ -50,12 +50,18 @@ def _stage(convs: list[tuple[str, tuple[int, ...]]], endpoints: list[str]) -> It
 
 def _layers(net: str) -> tuple[dict[str, tuple[int, ...]], list[str]]:
     """Returns the shape of every kernel, in the order of the layers, and all endpoints."""
-    (_, endpoints), variables = jax.eval_shape(functools.partial(_init, net))
+    (_, endpoints), variables = _shapes(net)
     params = variables["params"]
     model = VGG(variant=net)
     return {name: params[name]["kernel"].shape for name in model.layer_names}, list(endpoints)
 
 
-def _init(net: str) -> tuple:
-    images = jnp.zeros((1, IMAGE_SIZE, IMAGE_SIZE, 3))
-    return VGG(variant=net).init_with_output(jax.random.key(0), images)
+@functools.cache
+def _shapes(net: str) -> tuple:
+    """Returns ((logits, endpoints), variables) as shapes; nothing is computed."""
+
+    def init() -> tuple:
+        images = jnp.zeros((1, IMAGE_SIZE, IMAGE_SIZE, 3))
+        return VGG(variant=net).init_with_output(jax.random.key(0), images)
+
+    return jax.eval_shape(init)

@@ -9,19 +9,27 @@ from typing import Any
 import numpy as np
 
 from experiments.paper_tables.tables import Cells, Table
-from vgg_jax.data.folder import open_folder
+from vgg_jax.data.folder import FolderSource, open_folder
 from vgg_jax.errors import UserError
-from vgg_jax.training.workdir import environment, write_json
+from vgg_jax.training.workdir import write_json
 
 JITTERED = "256-512"  # training scale drawn between the two; the published D and E have it
 # Scales Q at which a net trained at S is tested, where there are several (sections 4.2 and 4.4).
 TEST_SCALES = {"256": (224, 256, 288), "384": (352, 384, 416), JITTERED: (256, 384, 512)}
 TABLES = (3, 4, 5, 6)
 NO_RUN = "No run here yet."
+VALIDATION_IMAGES = 50_000  # of ILSVRC-2012, which the paper's Tables 3 to 6 are measured on
+NOT_COMPARABLE = (
+    f"These are not the {VALIDATION_IMAGES:,} images of ILSVRC-2012's validation set: the figures "
+    "on the two sides of a cell cannot be compared."
+)
+_PARTS = {"dense": ("dense",), "multicrop": ("multicrop",), "both": ("dense", "multicrop")}
+_SUBMISSION = "D@256, D@384, D@256-512 (FC layers), C@256, C@384, E@256, E@384"
 # Rows of Table 7 that are rows of Tables 5 and 6.
 _REPEATED = {
     "VGG (2 nets, multi-crop & dense)": (6, ("D@256-512, E@256-512", "both")),
     "VGG (1 net, multi-crop & dense)": (5, ("E", "both")),
+    "VGG (ILSVRC submission, 7 nets, dense)": (6, (_SUBMISSION, "dense")),
 }
 
 
@@ -85,18 +93,25 @@ def evaluations(table: Table) -> Iterator[tuple[tuple[str, ...], Evaluation]]:
 
 
 def measure(
-    tables: Mapping[int, Table], weights: Mapping[str, Path], folder: Path, store: Path
+    tables: Mapping[int, Table],
+    weights: Mapping[str, Path],
+    folder: Path,
+    store: Path,
+    described: Mapping[str, Any],
 ) -> None:
     """Makes every evaluation for which there are weights, adding to the results in `store`.
 
-    What is stored of the same weights and images is not made again.
-    """
-    # Imported late: the tables can be written without.
-    from vgg_jax.cli import show_progress
-    from vgg_jax.evaluation.posteriors import posteriors
-    from vgg_jax.evaluation.reports import accuracy_report, aligned_labels
-    from vgg_jax.weights.store import load_weights
+    What is stored of the same weights and images is not made again. Each net goes over the images
+    once for a protocol and scale; rows average what is kept of that in `probabilities/` beside
+    `store`, 4 bytes an image and class.
 
+    Args:
+      tables: by number.
+      weights: as of `parse_weights`.
+      folder: class folders of images.
+      store: file of the results.
+      described: how they came about, kept with each.
+    """
     source = open_folder(str(folder), "", ())
     wanted = {e.name: e for n in TABLES if n in tables for _, e in evaluations(tables[n])}
     for name, evaluation in wanted.items():
@@ -104,25 +119,63 @@ def measure(
         if not all(net in weights for net in nets):
             continue
         results = read_results(store)
-        inputs = {"dataset": folder.name, "weights": [weights[net].name for net in nets]}
+        inputs = {"dataset": folder.name, "examples": len(source)}
+        inputs |= {"weights": [weights[net].name for net in nets]}
         if name in results and results[name].items() >= inputs.items():
             continue
         print(f"{name}: {len(source):,} images", flush=True)
-        probabilities = []
-        for net, scales in evaluation.nets:
-            loaded = load_weights(str(weights[net]))
-            found, labels = posteriors(
-                [loaded],
-                source,
-                protocol=evaluation.protocol,
-                scales=scales,
-                progress=lambda indices: show_progress(indices, "image"),
-            )
-            probabilities.append(found)
-        aligned = aligned_labels(labels, source.class_names, loaded.class_names)
-        scores = accuracy_report(np.mean(probabilities, axis=0), aligned)
-        store.parent.mkdir(parents=True, exist_ok=True)
-        write_json(store, results | {name: scores | inputs | environment()})
+        kept = store.parent / "probabilities" / f"{folder.name}_{len(source)}"
+        scores = _scores(evaluation, weights, source, kept)
+        write_json(store, results | {name: scores | inputs | described})
+
+
+def _scores(
+    evaluation: Evaluation, weights: Mapping[str, Path], source: FolderSource, folder: Path
+) -> dict[str, Any]:
+    """Returns the scores of probabilities averaged over nets, scales and protocols."""
+    # Imported late: the tables can be written without.
+    from vgg_jax.evaluation.reports import accuracy_report
+
+    views = [
+        (net, protocol, scale)
+        for net, scales in evaluation.nets
+        for protocol in _PARTS[evaluation.protocol]
+        for scale in scales
+    ]
+    mean = np.zeros((), np.float32)
+    for net, protocol, scale in views:
+        path = folder / f"{net}_{weights[net].stem}_{protocol}_{scale}.npz"
+        if not path.exists():
+            _keep_probabilities(path, weights[net], source, protocol, scale)
+        with np.load(path) as kept:
+            mean = mean + kept["probabilities"] / len(views)
+            labels = kept["labels"]
+    return accuracy_report(mean, labels)
+
+
+def _keep_probabilities(
+    path: Path, weights: Path, source: FolderSource, protocol: str, scale: int
+) -> None:
+    """Writes the probabilities of one net, protocol and scale, and labels by the net's classes."""
+    from vgg_jax.cli import show_progress
+    from vgg_jax.evaluation.posteriors import posteriors
+    from vgg_jax.evaluation.reports import aligned_labels
+    from vgg_jax.weights.store import load_weights
+
+    net = load_weights(weights)
+    print(f"{weights.name}, {protocol} at {scale}", flush=True)
+    probabilities, labels = posteriors(
+        [net],
+        source,
+        protocol=protocol,
+        scales=(scale,),
+        progress=lambda indices: show_progress(indices, "image"),
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".tmp.npz")
+    aligned = aligned_labels(labels, source.class_names, net.class_names)
+    np.savez(partial, probabilities=probabilities, labels=aligned)
+    partial.replace(path)
 
 
 def read_results(store: Path) -> dict[str, dict[str, Any]]:
@@ -137,15 +190,21 @@ def measured_cells(
     if number == 7:
         return _repeated_cells(tables, store)
     results = read_results(store)
-    cells, images = {}, set()
+    cells, images, comparable = {}, set(), True
     for keys, evaluation in evaluations(tables[number]):
         if result := results.get(evaluation.name):
             images.add(f"{result['examples']:,} images of {result['dataset']}")
+            comparable &= result["examples"] == VALIDATION_IMAGES
             for column in tables[number].columns:
                 if "test" not in column:
                     score = result["top1" if column.startswith("top-1") else "top5"]
                     cells[keys, column] = f"{100 * (1 - score):.1f}"
-    return cells, [f"Here: {'; '.join(sorted(images))}." if images else NO_RUN]
+    if not images:
+        return cells, [NO_RUN]
+    notes = [f"Here: {'; '.join(sorted(images))}."]
+    if not comparable:
+        notes.append(NOT_COMPARABLE)
+    return cells, notes
 
 
 def _repeated_cells(tables: Mapping[int, Table], store: Path) -> tuple[Cells, list[str]]:

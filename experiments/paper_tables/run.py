@@ -22,7 +22,9 @@ from experiments.paper_tables.tables import (
     write_csv,
 )
 from vgg_jax.cli import CommandParser, run_command
+from vgg_jax.compilation_cache import enable_compilation_cache
 from vgg_jax.errors import UserError
+from vgg_jax.reporting.record import record
 
 RESULTS = Path(__file__).parent / "results"
 FORMATS = {"md": markdown, "tex": latex}
@@ -40,11 +42,13 @@ def main(argv: list[str]) -> int:
     weights = parse_weights(arguments.weights)
     if weights and arguments.data_dir is None:
         raise UserError("--weights needs images: give --data_dir=DIR with class folders")
+    arguments.out.mkdir(parents=True, exist_ok=True)
     store = arguments.out / "measured.json"
     if weights:
         chosen = {number: tables[number] for number in arguments.tables}
-        measure(chosen, weights, arguments.data_dir, store)
-    arguments.out.mkdir(parents=True, exist_ok=True)
+        enable_compilation_cache()
+        described = record("experiments.paper_tables.run", argv)
+        measure(chosen, weights, arguments.data_dir, store, described)
     for number in arguments.tables:
         cells, footnotes = _cells(tables, number, store)
         print(markdown(tables[number], cells, footnotes))

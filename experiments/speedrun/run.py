@@ -4,8 +4,10 @@
 
 The run is made twice in one process: the first time programs are compiled on the way, the second
 time they are there. Opening the data and copying it to the device comes before the clock starts.
+OUT/table.md has both beside the published records; before the first run its cells are empty.
 """
 
+import csv
 import json
 import time
 from pathlib import Path
@@ -18,11 +20,15 @@ from ml_collections import ConfigDict
 from vgg_jax.cli import CommandParser, load_config, run_command
 from vgg_jax.errors import UserError
 from vgg_jax.evaluation.scoring import accuracies
+from vgg_jax.reporting.record import record
 from vgg_jax.training.resident import dispatch_ranges
 from vgg_jax.training.setup import Run, build, first_state
-from vgg_jax.training.workdir import environment, write_json
+from vgg_jax.training.workdir import write_json
 
-RESULTS = Path(__file__).parent / "results"
+HERE = Path(__file__).parent
+RESULTS = HERE / "results"
+TIMINGS_FILE = "timings.json"
+TIMINGS = ("with compilation", "without compilation")
 
 
 def main(argv: list[str]) -> int:
@@ -32,20 +38,41 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--out", type=Path, default=RESULTS)
     arguments, overrides = parser.parse_known_args(argv)
     config = load_config(arguments.config, overrides)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    write_table(arguments.out)
     run = build(config)
     if run.dispatch is None:
         raise UserError("set --config.parallel.steps_per_dispatch above 1: that is what is timed")
-    timings = {name: timed_run(run, config) for name in ("with compilation", "without compilation")}
-    for name, timing in timings.items():
-        print(
-            f"{name}: {timing['training_seconds']:.2f} s of training, "
-            f"{timing['evaluation_seconds']:.2f} s of evaluation, top-1 {timing['top1']:.2%} "
-            f"of {timing['examples']:,} ({run.eval_data.crop})"
-        )
-    arguments.out.mkdir(parents=True, exist_ok=True)
+    timings = {name: timed_run(run, config) for name in TIMINGS}
     settings = json.loads(config.to_json_best_effort())
-    write_json(arguments.out / "timings.json", timings | environment() | {"config": settings})
+    described = record("experiments.speedrun.run", argv) | {"config": settings}
+    write_json(arguments.out / TIMINGS_FILE, timings | described)
+    print(write_table(arguments.out))
     return 0
+
+
+def write_table(out: Path) -> str:
+    """Writes table.md, the timings stored in `out` beside the published records; returns it."""
+    header = ["who", "net", "accuracy", "seconds", "hardware"]
+    path = out / TIMINGS_FILE
+    stored = json.loads(path.read_text()) if path.exists() else {}
+    lines = [header, ["---"] * len(header)]
+    for name in TIMINGS:
+        cells = ["-"] * 4
+        if stored:
+            config, devices, timing = stored["config"], stored["devices"], stored[name]
+            cells = [
+                f"{config['model']['variant']}, norm {config['model']['norm']}",
+                f"{timing['top1']:.2%} of {timing['examples']:,}, seed {config['seed']}",
+                f"{timing['training_seconds']:.2f}, evaluation {timing['evaluation_seconds']:.2f}",
+                f"{devices['count']} x {devices['kind']}",
+            ]
+        lines.append([f"here, {name}", *cells])
+    with (HERE / "published.csv").open(newline="") as file:
+        lines += [[row[column] for column in header] for row in csv.DictReader(file)]
+    text = "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    (out / "table.md").write_text(text)
+    return text
 
 
 def timed_run(run: Run, config: ConfigDict) -> dict[str, Any]:

@@ -56,7 +56,7 @@ def test_cells_without_a_run_are_empty_and_marked(out):
 
 def test_a_stored_run_fills_its_cell_and_its_place_in_table_7(out):
     assert "| E | both | 24.4 / 25.0 | 7.1 / 12.5 |" in (out / "table_05.md").read_text()
-    assert "Here: 50 images of val." in (out / "table_05.md").read_text()
+    assert "Here: 50 images of val. These are not the 50,000" in (out / "table_05.md").read_text()
     line = "| VGG (1 net, multi-crop & dense) | 24.4 / 25.0 | 7.1 / 12.5 | 7.0 / - |"
     assert line in (out / "table_07.md").read_text()
 
@@ -129,6 +129,8 @@ def test_tables_are_measured_on_the_weights_and_images_given(weights_and_images,
     assert row["top-5 test error [%], here"] == ""
     stored = json.loads((tmp_path / "measured.json").read_text())
     assert {result["examples"] for result in stored.values()} == {2}
+    ensemble = next(name for name in stored if name.startswith("both: D") and "; E" in name)
+    assert stored[ensemble]["loss"] == pytest.approx(both["loss"], rel=1e-5)
     assert all("versions" in result for result in stored.values())
 
     # Again: nothing is measured anew.

@@ -25,12 +25,16 @@ def test_both_timings_are_of_the_same_training(tmp_path, capsys):
     assert cold["top1"] == warm["top1"]
     assert cold["examples"] == 359
     assert stored["config"]["compute_dtype"] == "bfloat16"
-    assert "without compilation" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert f"| {cold['training_seconds']:.2f}, evaluation " in printed
+    assert "| airbench94_muon (" in printed
+    assert printed.strip() == (tmp_path / "table.md").read_text().strip()
 
 
-def test_single_steps_are_refused(tmp_path):
+def test_single_steps_are_refused_and_leave_the_cells_empty(tmp_path):
     with pytest.raises(UserError, match="steps_per_dispatch"):
         main([*TINY, "--config.parallel.steps_per_dispatch=1", f"--out={tmp_path}"])
+    assert "| here, with compilation | - | - | - | - |" in (tmp_path / "table.md").read_text()
 
 
 def test_five_whole_epochs_are_one_dispatch():
