@@ -38,13 +38,13 @@ class Descent:
     batch_size: int
 
 
-TRAINED = (0, 1, 10, 100)
+SHORT = (0, 1, 10, 30)
 QUESTIONS = (
     # How the growth of the gradient with batch norm changes. Widths do not enter it.
-    Descent("D", "he_fan_in", "batch", "none", 0.25, (0.1,), 5, TRAINED, 32),
+    Descent("D", "he_fan_in", "batch", "none", 0.25, (0.1,), 5, (0, 1, 10, 100), 32),
     # Whether the paper's "variance 10^-2" trains, beside what does: the paper's net A, true width.
-    Descent("A", "paper_variance", "none", "max", 1.0, (1e-2, 1e-4, 1e-6, 1e-8), 1, TRAINED, 16),
-    Descent("A", "he_fan_in", "none", "max", 1.0, (1e-2,), 1, TRAINED, 16),
+    Descent("A", "paper_variance", "none", "max", 1.0, (1e-2, 1e-4, 1e-6, 1e-8), 1, SHORT, 16),
+    Descent("A", "he_fan_in", "none", "max", 1.0, (1e-2,), 1, SHORT, 16),
 )
 
 

@@ -38,7 +38,7 @@ def draw(out: Path) -> None:
     inits = list(dict.fromkeys(table["init"].tolist()))
     rates = sorted(set(table["learning_rate"].tolist()), key=float)
     with figure(
-        out / "map", 2.2 + 0.85 * len(rates) * len(nets), 1.6 + 0.7 * len(inits)
+        out / "map", max(6.5, 2.2 + 0.85 * len(rates) * len(nets)), 1.6 + 0.7 * len(inits)
     ) as drawing:
         grid = drawing.subplots(2, len(nets), sharex=True, sharey=True, squeeze=False)
         for row, norm in zip(grid, ("none", "batch"), strict=True):

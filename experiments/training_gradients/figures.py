@@ -80,6 +80,8 @@ def draw_net(path: Path, layers: Table, curves: Table) -> None:
             heat_map(axes, values, names, steps, label="log10 of RMS of dL/dz", limits=limits)
             norm = "batch norm" if run["norm"] == "batch" else "no norm"
             axes.set(title=f"net {run['net']}, {norm}, {run['init']}", xlabel="step")
+            every = -(-len(steps) // 8)
+            axes.set_xticks(range(0, len(steps), every), steps[::every])
             axes.tick_params(labelsize=7)
             for color, name in zip(COLORS, CURVES, strict=False):
                 curve = select(curves, **run, quantity=name)
@@ -93,7 +95,8 @@ def draw_net(path: Path, layers: Table, curves: Table) -> None:
                 if name == "eval/top1":
                     side.set_ylim(0, 1)
                     side.spines["right"].set_visible(True)
-            below.set(xlabel="step", ylim=(0, None))
+            losses = select(curves, **run, quantity="train/loss")["value"]
+            below.set(xlabel="step", ylim=(0, 1.1 * losses.max(initial=1.0)))
 
 
 def gradient_map(layers: Table, run: dict[str, str]) -> tuple[np.ndarray, ...]:
