@@ -69,7 +69,7 @@ def test_training_gradients(tmp_path, monkeypatch):
         probe_every=1,
         log_every=1,
     )
-    monkeypatch.setitem(VARIANTS, "tiny", ("3-16", "3-32", "3-32"))
+    monkeypatch.setitem(VARIANTS, "tiny", ("3-16", "3-32"))
     monkeypatch.setitem(training_gradients.PRESETS, "quick", preset)
     assert training_gradients.main([f"--out={tmp_path}"]) == 0
     table = select(read_table(tmp_path / "layers.csv.gz"), quantity="activation_grad_rms")
