@@ -1,7 +1,7 @@
 """What a probe costs: a training step and a probe of the same state and batch, timed in turn."""
 
 import time
-from pathlib import Path
+from collections.abc import Iterator, Mapping
 
 import jax
 from ml_collections import ConfigDict
@@ -14,12 +14,11 @@ REPETITIONS = 7  # of which the median counts
 EVERY_STEPS = (10, 100)  # shares of the running time are given for
 
 
-def measure_overhead(configs: dict[str, ConfigDict], path: Path) -> None:
-    """Writes a table of seconds a step and a probe, and what the probe adds to a run.
+def overhead_tables(configs: Mapping[str, ConfigDict]) -> Iterator[str]:
+    """Yields a Markdown table of seconds a step and a probe, after each run a line longer.
 
     Args:
       configs: a run by its description.
-      path: Markdown file.
     """
     head = ["run", "a step, s", "a probe, s", "probe / step"]
     head += [f"added, probe every {every} steps" for every in EVERY_STEPS]
@@ -28,8 +27,7 @@ def measure_overhead(configs: dict[str, ConfigDict], path: Path) -> None:
         step, probe = seconds(config)
         added = [f"{probe / (every * step):.1%}" for every in EVERY_STEPS]
         lines.append([name, f"{step:.3f}", f"{probe:.3f}", f"{probe / step:.2f}", *added])
-        print(f"{name}: step {step:.3f} s, probe {probe:.3f} s", flush=True)
-        path.write_text(markdown(head, lines))
+        yield markdown(head, lines)
 
 
 def seconds(config: ConfigDict) -> tuple[float, float]:

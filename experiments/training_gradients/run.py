@@ -86,7 +86,7 @@ def main(argv: list[str]) -> int:
 
 def time_probes(out: Path, argv: list[str]) -> None:
     """Times steps and probes of net D with batch norm: that of `quick`, and at full width."""
-    from experiments.training_gradients.overhead import measure_overhead  # starts JAX
+    from experiments.training_gradients.overhead import overhead_tables  # starts JAX
 
     enable_compilation_cache()
     record = Record(out, MODULE, argv)
@@ -98,8 +98,10 @@ def time_probes(out: Path, argv: list[str]) -> None:
         for preset in (quick, dataclasses.replace(quick, width=1.0))
     }
     out.mkdir(parents=True, exist_ok=True)
-    measure_overhead(configs, out / "overhead.md")
-    record.write()
+    for table in overhead_tables(configs):
+        print(table, flush=True)
+        (out / "overhead.md").write_text(table)
+        record.write()
 
 
 def train_all(preset: Preset, out: Path, data_dir: str | None) -> None:
