@@ -162,6 +162,9 @@ def write_descents(path: Path, table: Table) -> None:
         rows = select(table, **dict(zip(names, key, strict=True)))
         scales = pivot(select(rows, quantity=GRADIENT), "seed", "depth")[2][:, :-1]
         losses = select(rows, quantity="loss")["value"]
+        if not np.isfinite(losses).all():
+            lines.append([*key, len(scales), "not finite", "", "", ""])
+            continue
         measured, low, high = decay(scales)
         interval = f"{low:.3g} to {high:.3g}" if len(scales) > 1 else ""
         layer = f"{measured ** (1 / (scales.shape[1] - 1)):.3f}"
