@@ -9,7 +9,6 @@ iterations) and record.json with all losses. --normalize rescales the filters to
 of 1 over the JPEGs of a folder first, as the paper does.
 """
 
-import argparse
 import dataclasses
 import time
 from pathlib import Path
@@ -17,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from vgg_jax.cli import run_command, show_progress
+from vgg_jax.cli import CommandParser, run_command, show_progress
 from vgg_jax.compilation_cache import enable_compilation_cache
 from vgg_jax.data.preprocessing import decode_image, resize_shortest
 from vgg_jax.errors import UserError
@@ -32,12 +31,7 @@ MODULE = "experiments.style_transfer.run"
 
 def main(argv: list[str]) -> int:
     """Runs the command line; returns its exit status."""
-    parser = argparse.ArgumentParser(
-        prog=f"python -m {MODULE}",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = CommandParser(MODULE, __doc__)
     parser.add_argument("--weights", type=Path, required=True, help="VGG-19's weights file")
     parser.add_argument("--content", type=Path, required=True, help="the photo")
     parser.add_argument("--style", type=Path, required=True, help="the painting")
