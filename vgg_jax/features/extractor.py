@@ -76,7 +76,7 @@ def extract_features(
 @functools.partial(jax.jit, static_argnames=("model", "preprocessing", "endpoints"))
 def compute_endpoints(
     variables: dict,
-    images: jax.Array | np.ndarray,
+    images: jax.Array,
     *,
     model: VGG,
     preprocessing: Preprocessing,
