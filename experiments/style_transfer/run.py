@@ -56,8 +56,17 @@ def main(argv: list[str]) -> int:
     started = time.perf_counter()
     objective = transfer_objective(weights, content, style, content_weight=args.content_weight)
     iterations = minimize(objective, content, optimizer=args.optimizer)
-    losses, shown = [], [content, style]
-    picture = content
+    losses: list[float] = []
+    picture, shown = content, [content, style]
+
+    def write_results() -> float:
+        seconds = time.perf_counter() - started
+        save(args.out / "picture.jpg", picture)
+        save(args.out / "steps.jpg", np.concatenate(shown, axis=1))
+        size = content.shape[:2]
+        write_record(args.out, MODULE, argv, seconds=seconds, height_width=size, losses=losses)
+        return seconds
+
     for _, progress in zip(
         show_progress(range(args.iterations), "iteration"), iterations, strict=False
     ):
@@ -65,19 +74,9 @@ def main(argv: list[str]) -> int:
         picture = pixels(progress.picture)
         if progress.iteration % args.every == 0:
             shown.append(picture)
-            seconds = time.perf_counter() - started
+            seconds = write_results()
             print(f"{progress.iteration:>5}  loss {progress.loss:.5g}  {seconds:.0f} s", flush=True)
-            save(args.out / "steps.jpg", side_by_side(shown))
-            save(args.out / "picture.jpg", picture)
-    save(args.out / "picture.jpg", picture)
-    write_record(
-        args.out,
-        MODULE,
-        argv,
-        seconds=time.perf_counter() - started,
-        height_width=content.shape[:2],
-        losses=losses,
-    )
+    write_results()
     return 0
 
 
@@ -96,11 +95,6 @@ def prepare_weights(path: Path, pooling: str, photos: Path | None) -> Weights:
 def pixels(picture: np.ndarray) -> np.ndarray:
     """Rounds and clips to uint8."""
     return np.round(np.clip(picture, 0, 255)).astype(np.uint8)
-
-
-def side_by_side(pictures: list[np.ndarray]) -> np.ndarray:
-    """Joins pictures of one height."""
-    return np.concatenate(pictures, axis=1)
 
 
 def save(path: Path, picture: np.ndarray) -> None:

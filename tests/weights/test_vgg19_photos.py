@@ -91,7 +91,10 @@ def test_predict_explains_a_photo(shared_data, vgg19_file, oracle, tmp_path):
     shutil.copy(shared_data / example["file"], photo)
     assert main([f"--weights={vgg19_file}", "--top=1", "--explain", str(photo)]) == 0
     with Image.open(f"{photo}.explained.png") as picture:
-        assert picture.size == (3 * 224 + 8, 224 + 20)
+        panels = np.asarray(picture).astype(np.float32)[-224:]
+    assert panels.shape == (224, 3 * 224 + 8, 3)
+    warm = (2 * panels[:, -224:] - panels[:, :224]).sum(-1)  # Grad-CAM lies half over the photo
+    assert warm[75:170, 70:200].mean() > 1.5 * warm.mean()
 
 
 @pytest.mark.parametrize("scale", [256, 288])
