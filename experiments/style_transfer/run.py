@@ -57,7 +57,7 @@ def main(argv: list[str]) -> int:
     objective = transfer_objective(weights, content, style, content_weight=args.content_weight)
     iterations = minimize(objective, content, optimizer=args.optimizer)
     losses: list[float] = []
-    picture, shown = content, [content, style]
+    picture, shown = content, [content, at_height(style, len(content))]
 
     def write_results() -> float:
         seconds = time.perf_counter() - started
@@ -95,6 +95,12 @@ def prepare_weights(path: Path, pooling: str, photos: Path | None) -> Weights:
 def pixels(picture: np.ndarray) -> np.ndarray:
     """Rounds and clips to uint8."""
     return np.round(np.clip(picture, 0, 255)).astype(np.uint8)
+
+
+def at_height(picture: np.ndarray, height: int) -> np.ndarray:
+    """Resizes isotropically to a height in pixels."""
+    image = Image.fromarray(picture)
+    return np.asarray(image.resize((round(image.width * height / image.height), height)))
 
 
 def save(path: Path, picture: np.ndarray) -> None:

@@ -138,8 +138,12 @@ def test_experiment(tmp_path, weights):
     )
     save_weights(tmp_path / "vgg19.safetensors", own)
     (tmp_path / "photos").mkdir()
-    for name in ("content.png", "style.png", "photos/first.jpg"):
-        Image.fromarray(RNG.integers(0, 256, (40, 50, 3), np.uint8)).save(tmp_path / name)
+    for name, size in {
+        "content.png": (40, 50),
+        "style.png": (80, 40),
+        "photos/first.jpg": (40, 50),
+    }.items():
+        Image.fromarray(RNG.integers(0, 256, (*size, 3), np.uint8)).save(tmp_path / name)
     command = [sys.executable, "-m", "experiments.style_transfer.run"]
     options = ["--weights=vgg19.safetensors", "--content=content.png", "--style=style.png"]
     options += ["--pooling=average", "--normalize=photos", "--size=32", "--iterations=5"]
@@ -160,7 +164,7 @@ def test_experiment(tmp_path, weights):
     with Image.open(tmp_path / "out/picture.jpg") as picture:
         assert picture.size == (40, 32)
     with Image.open(tmp_path / "out/steps.jpg") as steps:
-        assert steps.size == (40 * 4, 32)
+        assert steps.size == (40 + 16 + 40 * 2, 32)
 
 
 def test_experiment_without_photos(tmp_path):
