@@ -23,7 +23,7 @@ from vgg_jax.errors import UserError
 from vgg_jax.features.normalization import normalize_weights
 from vgg_jax.features.style import minimize, transfer_objective
 from vgg_jax.models.vgg import POOLINGS
-from vgg_jax.reporting.record import write_record
+from vgg_jax.reporting.record import Record
 from vgg_jax.weights.store import Weights, load_weights
 
 MODULE = "experiments.style_transfer.run"
@@ -52,6 +52,7 @@ def main(argv: list[str]) -> int:
         resize_shortest(decode_image(path), args.size) for path in (args.content, args.style)
     )
     args.out.mkdir(parents=True, exist_ok=True)
+    record = Record(args.out, MODULE, argv)
     weights = prepare_weights(args.weights, args.pooling, args.normalize)
     started = time.perf_counter()
     objective = transfer_objective(weights, content, style, content_weight=args.content_weight)
@@ -59,13 +60,10 @@ def main(argv: list[str]) -> int:
     losses: list[float] = []
     picture, shown = content, [content, at_height(style, len(content))]
 
-    def write_results() -> float:
-        seconds = time.perf_counter() - started
+    def write_results() -> None:
         save(args.out / "picture.jpg", picture)
         save(args.out / "steps.jpg", np.concatenate(shown, axis=1))
-        size = content.shape[:2]
-        write_record(args.out, MODULE, argv, seconds=seconds, height_width=size, losses=losses)
-        return seconds
+        record.write(height_width=content.shape[:2], losses=losses)
 
     for _, progress in zip(
         show_progress(range(args.iterations), "iteration"), iterations, strict=False
@@ -74,7 +72,8 @@ def main(argv: list[str]) -> int:
         picture = pixels(progress.picture)
         if progress.iteration % args.every == 0:
             shown.append(picture)
-            seconds = write_results()
+            write_results()
+            seconds = time.perf_counter() - started
             print(f"{progress.iteration:>5}  loss {progress.loss:.5g}  {seconds:.0f} s", flush=True)
     write_results()
     return 0
