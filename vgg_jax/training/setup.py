@@ -116,7 +116,7 @@ def build(config: ConfigDict) -> Run:
     return Run(
         model=model,
         parallel=parallel,
-        schedule=schedule,
+        schedule=jax.jit(schedule),  # called on the host too: one program, not one an operation
         init_fn=init_fn,
         train_step=train_step,
         dispatch=parallel.compile_dispatch(pure_train_step, train_data.in_memory())
