@@ -50,6 +50,7 @@ def compile_step(program: Program, devices: list[jax.Device]) -> Compiled:
         config.model,
         image_size=config.data.image_size,
         compute_dtype=program.compute_dtype,
+        matmul_precision=config.matmul_precision,
     )
     optimizer = make_optimizer(config.optimizer, make_schedule(config.optimizer, 5004.0, 370_000))
     parallel = make_parallel(
@@ -83,8 +84,7 @@ def compile_step(program: Program, devices: list[jax.Device]) -> Compiled:
             ("mask", (count,), jnp.bool_),
         )
     }
-    with jax.default_matmul_precision(config.matmul_precision):
-        return train_step.lower(state, batch).compile()
+    return train_step.lower(state, batch).compile()
 
 
 def memory(compiled: Compiled) -> dict[str, int]:
