@@ -3,7 +3,8 @@
     python -m experiments.memory_and_communication.run [--programs=NAME,...] [--out=DIR]
 
 Needs libtpu (`pip install -e '.[tpu]'`) but no TPU. A program whose file is in DIR/programs is not
-compiled again. Then writes the tables `memory.md`, `communication.md` and `scaling.md`.
+compiled again. Then writes the tables `memory.md`, `communication.md` and `scaling.md`, and
+`record.json`.
 """
 
 import dataclasses
@@ -24,6 +25,7 @@ from experiments.memory_and_communication.programs import (
 )
 from vgg_jax.cli import CommandParser, run_command
 from vgg_jax.errors import UserError
+from vgg_jax.reporting.record import write_record
 
 GB = 10**9
 SIZES = (16, 24, 40, 80)  # GB
@@ -75,6 +77,7 @@ def main(argv: list[str]) -> int:
     (arguments.out / "memory.md").write_text(memory_table(results))
     (arguments.out / "communication.md").write_text(communication_table(results))
     (arguments.out / "scaling.md").write_text(scaling.table(results))
+    write_record(arguments.out, "experiments.memory_and_communication.run", argv)
     return 0
 
 
