@@ -30,11 +30,7 @@ NET = [
     "--config.log.stuck_after_steps=0",
     "--config.checkpoint.every_steps=1000",
 ]
-# Of two processes one compiles, and as little as can be: nothing here is worth optimising.
-COMPILER = {
-    "JAX_SHARE_BINARY_BETWEEN_HOSTS": "true",
-    "XLA_FLAGS": "--xla_backend_optimization_level=0",
-}
+COMPILER = {"XLA_FLAGS": "--xla_backend_optimization_level=0"}  # nothing here is worth optimising
 pytestmark = pytest.mark.xdist_group("hosts")
 
 
@@ -57,14 +53,20 @@ def finish(processes: list[subprocess.Popen]) -> list[tuple[int, str, str]]:
     return [(p.returncode, *texts) for p, texts in zip(processes, outputs, strict=True)]
 
 
+@pytest.fixture
+def alone(tmp_path):
+    """The run that one process makes on one device, meanwhile; to be waited for."""
+    with start(*NET, f"--workdir={tmp_path}/alone", **COMPILER) as process:
+        yield process
+
+
 def evaluations(workdir: Path) -> dict[int, dict]:
     return {line["step"]: line for line in metrics(workdir) if "eval/top1" in line}
 
 
-def test_killed_then_stopped_then_finished_by_one_process(tmp_path):
+def test_killed_then_stopped_then_finished_by_one_process(alone, tmp_path):
     """Every layout goes on from the one before; the end is that of one process on one device."""
-    alone, workdir = tmp_path / "alone", tmp_path / "run"
-    one = start(*NET, f"--workdir={alone}", **COMPILER)
+    workdir = tmp_path / "run"
 
     # pmap, killed.
     often = ["--config.parallel.mode=pmap", "--config.checkpoint.every_steps=4"]
@@ -110,13 +112,13 @@ def test_killed_then_stopped_then_finished_by_one_process(tmp_path):
     result = train(*NET, *layout, f"--workdir={workdir}", **eight)
     assert f"going on after step {summary['steps']}" in result.stdout, result.stderr
 
-    _, err = one.communicate(timeout=300)
-    assert one.returncode == 0, err
-    expected, got = arrays(alone, STEPS), arrays(workdir, STEPS)
+    _, err = alone.communicate(timeout=300)
+    assert alone.returncode == 0, err
+    expected, got = arrays(tmp_path / "alone", STEPS), arrays(workdir, STEPS)
     assert expected.keys() == got.keys()
     for name in expected:
         np.testing.assert_allclose(got[name], expected[name], rtol=0, atol=1e-5, err_msg=name)
-    expected = evaluations(alone)
+    expected = evaluations(tmp_path / "alone")
     assert over_processes.keys() <= evaluations(workdir).keys() == expected.keys()
     for step, line in evaluations(workdir).items():
         assert line["eval/examples"] == 359
