@@ -26,7 +26,7 @@ from experiments.memory_and_communication.programs import (
 )
 from vgg_jax.cli import CommandParser, run_command
 from vgg_jax.errors import UserError
-from vgg_jax.reporting.record import write_record
+from vgg_jax.reporting.record import Record
 
 GB = 10**9
 SIZES = (16, 24, 40, 80)  # GB
@@ -58,6 +58,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     arguments = parser.parse_args(argv)
     jax.config.update("jax_num_cpu_devices", 8)
+    running = Record(arguments.out, "experiments.memory_and_communication.run", argv)
     folder = arguments.out / "programs"
     folder.mkdir(parents=True, exist_ok=True)
     for name in arguments.programs.split(","):
@@ -75,7 +76,7 @@ def main(argv: list[str]) -> int:
     (arguments.out / "memory.md").write_text(memory_table(results))
     (arguments.out / "communication.md").write_text(communication_table(results))
     (arguments.out / "scaling.md").write_text(scaling.table(results))
-    write_record(arguments.out, "experiments.memory_and_communication.run", argv)
+    running.write()
     return 0
 
 

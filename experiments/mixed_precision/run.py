@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 from vgg_jax.cli import CommandParser, load_config, run_command
-from vgg_jax.reporting.record import write_record
+from vgg_jax.reporting.record import Record
 from vgg_jax.training.loop import train
 
 SPEC = "configs/vgg11.py:digits,bn"
@@ -26,7 +26,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     arguments = parser.parse_args(argv)
-    started = time.perf_counter()
+    running = Record(arguments.out, "experiments.mixed_precision.run", argv)
     rows = [accuracy(dtype, seed) for seed in range(arguments.seeds) for dtype in DTYPES]
     arguments.out.mkdir(parents=True, exist_ok=True)
     with (arguments.out / "accuracy.csv").open("w", newline="") as file:
@@ -34,14 +34,7 @@ def main(argv: list[str]) -> int:
         writer.writeheader()
         writer.writerows(rows)
     (arguments.out / "accuracy.md").write_text(table(rows))
-    write_record(
-        arguments.out,
-        "experiments.mixed_precision.run",
-        argv,
-        config=SPEC,
-        overrides=OVERRIDES,
-        wall_seconds=time.perf_counter() - started,
-    )
+    running.write(config=SPEC, overrides=OVERRIDES)
     return 0
 
 
