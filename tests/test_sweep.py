@@ -124,6 +124,21 @@ def test_stopped_then_continued_on_ray_with_a_run_that_fails(sweep_file, tmp_pat
     assert "--config.optimizer.name=none" in shlex.split(command)
 
 
+def test_a_ray_cluster_that_cannot_be_reached_is_said_in_short(sweep_file, tmp_path, monkeypatch):
+    pytest.importorskip("ray", reason="needs the extra `ray`")
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")  # and there is none: Ray refuses at once
+    monkeypatch.delenv("RAY_AUTH_TOKEN", raising=False)
+    monkeypatch.delenv("RAY_AUTH_TOKEN_PATH", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    address = ("--launcher=ray", "--ray_address=127.0.0.1:1")
+    process = start(f"--config={sweep_file}", f"--workdir={tmp_path / 'out'}", *address)
+    _, err = process.communicate(timeout=900)
+    assert process.returncode == 2, err
+    assert "error: no Ray cluster at 127.0.0.1:1" in err
+    assert "ray start --head" in err
+    assert "Traceback" not in err
+
+
 def test_dry_run_prints_commands_that_the_shell_reads_back(sweep_file, tmp_path, capsys):
     assert main([f"--config={sweep_file}", f"--workdir={tmp_path / 'a b'}", "--dry_run"]) == 0
     commands = [shlex.split(line) for line in capsys.readouterr().out.splitlines()]
