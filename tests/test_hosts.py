@@ -9,11 +9,29 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.runs import STEPS, TINY, arrays, metrics, start, train, wait_for_step
+from tests.runs import arrays, metrics, start, train, wait_for_step
+from vgg_jax.train import EXIT_NON_FINITE
 from vgg_jax.training.hosts import EXIT_LOST_PROCESS, HEARTBEAT_SECONDS
 
-# Plain SGD, whose steps do not blow up rounding as Adam's do where a gradient is zero.
-NET = [*TINY, "--config.model.norm=batch", "--config.optimizer.name=sgd"]
+# Compiled in a moment, and steps enough to be stopped between the first and the last. Plain SGD,
+# whose steps do not blow up rounding as Adam's do where a gradient is zero.
+STEPS = 150
+NET = [
+    "--config=configs/vgg11.py:digits,bn",
+    "--config.data.image_size=8",
+    "--config.data.batch_size=16",
+    "--config.model.stages=('3-4','3-8')",
+    "--config.model.head=linear",
+    "--config.model.kernel_init=lsuv",
+    "--config.optimizer.name=sgd",
+    f"--config.steps={STEPS}",
+    "--config.eval.every_steps=10",
+    "--config.log.every_steps=1",
+    "--config.log.stuck_after_steps=0",
+    "--config.checkpoint.every_steps=1000",
+]
+COMPILER = {"XLA_FLAGS": "--xla_backend_optimization_level=0"}  # nothing here is worth optimising
+pytestmark = pytest.mark.xdist_group("hosts")
 
 
 def start_two(*arguments: str, second: tuple[str, ...] = ()) -> list[subprocess.Popen]:
@@ -22,10 +40,10 @@ def start_two(*arguments: str, second: tuple[str, ...] = ()) -> list[subprocess.
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
     joined = [*arguments, f"--coordinator=localhost:{port}", "--processes=2"]
-    devices = {"JAX_NUM_CPU_DEVICES": "2"}
+    environment = COMPILER | {"JAX_NUM_CPU_DEVICES": "2"}
     return [
-        start(*joined, "--process_id=0", **devices),
-        start(*joined, "--process_id=1", *second, **devices),
+        start(*joined, "--process_id=0", **environment),
+        start(*joined, "--process_id=1", *second, **environment),
     ]
 
 
@@ -35,54 +53,25 @@ def finish(processes: list[subprocess.Popen]) -> list[tuple[int, str, str]]:
     return [(p.returncode, *texts) for p, texts in zip(processes, outputs, strict=True)]
 
 
-@pytest.fixture(scope="module")
-def alone(tmp_path_factory) -> Path:
-    """The run that one process makes on one device."""
-    workdir = tmp_path_factory.mktemp("runs") / "alone"
-    result = train(*NET, f"--workdir={workdir}")
-    assert result.returncode == 0, result.stderr
-    return workdir
+@pytest.fixture
+def alone(tmp_path):
+    """The run that one process makes on one device, meanwhile; to be waited for."""
+    with start(*NET, f"--workdir={tmp_path}/alone", **COMPILER) as process:
+        yield process
 
 
-def assert_same_training(workdir: Path, alone: Path) -> None:
-    expected, got = arrays(alone), arrays(workdir)
-    assert expected.keys() == got.keys()
-    for name in expected:
-        np.testing.assert_allclose(got[name], expected[name], rtol=0, atol=1e-5, err_msg=name)
-    last, expected_last = metrics(workdir)[-1], metrics(alone)[-1]
-    assert last["eval/examples"] == expected_last["eval/examples"] == 359
-    assert last["eval/top1"] == pytest.approx(expected_last["eval/top1"], abs=1.5 / 359)
+def evaluations(workdir: Path) -> dict[int, dict]:
+    return {line["step"]: line for line in metrics(workdir) if "eval/top1" in line}
 
 
-def test_sigterm_to_one_process_saves_one_checkpoint_that_one_process_goes_on_from(alone, tmp_path):
-    workdir = tmp_path / "stopped"
-    rare = ["--config.checkpoint.every_steps=1000", "--config.log.every_steps=1"]
-    processes = start_two(*NET, *rare, f"--workdir={workdir}")
-    wait_for_step(workdir, 5, processes[0])
-    processes[1].send_signal(signal.SIGTERM)
-    (status, out, err), (other_status, other_out, other_err) = finish(processes)
-    assert (status, other_status) == (0, 0), err + other_err
-    summary = json.loads((workdir / "summary.json").read_text())
-    assert summary["exit_reason"] == "SIGTERM"
-    assert 5 <= summary["steps"] < STEPS
-    assert summary["devices"]["count"] == 4
-    assert summary["devices"]["processes"] == 2
-    assert [p.name for p in (workdir / "checkpoints").iterdir()] == [str(summary["steps"])]
-    # One voice: the second process prints nothing of its own.
-    assert "type the same command to go on" in out
-    assert [line for line in other_out.splitlines() if "Gloo" not in line] == []
+def test_killed_then_stopped_then_finished_by_one_process(alone, tmp_path):
+    """Every layout goes on from the one before; the end is that of one process on one device."""
+    workdir = tmp_path / "run"
 
-    layout = ["--config.parallel.model=2", "--config.parallel.shard_optimizer=true"]
-    result = train(*NET, *layout, f"--workdir={workdir}", JAX_NUM_CPU_DEVICES="8")
-    assert f"going on after step {summary['steps']}" in result.stdout, result.stderr
-    assert_same_training(workdir, alone)
-
-
-def test_a_killed_process_ends_the_other_and_both_start_again(alone, tmp_path):
-    workdir = tmp_path / "killed"
-    options = ["--config.log.every_steps=1", f"--workdir={workdir}"]
-    processes = start_two(*NET, *options, "--config.parallel.mode=pmap")
-    wait_for_step(workdir, 10, processes[0])
+    # pmap, killed.
+    often = ["--config.parallel.mode=pmap", "--config.checkpoint.every_steps=4"]
+    processes = start_two(*NET, *often, f"--workdir={workdir}")
+    wait_for_step(workdir, 12, processes[0])
     processes[1].kill()
     _, err = processes[0].communicate(timeout=HEARTBEAT_SECONDS + 60)
     processes[1].communicate()
@@ -92,16 +81,52 @@ def test_a_killed_process_ends_the_other_and_both_start_again(alone, tmp_path):
     else:  # the coordination service did
         assert processes[0].returncode == -signal.SIGABRT, err
         assert "another task died" in err
+    reached = metrics(workdir)[-1]["step"]
+    assert reached < STEPS
 
-    # One of them finds the newest checkpoint damaged: neither takes it.
-    newest = max(int(p.name) for p in (workdir / "checkpoints").iterdir() if p.name.isdigit())
+    # One of them finds the newest checkpoint damaged: neither takes it. Then jit, stopped.
+    newest = max(checkpoints(workdir))
     for path in (workdir / "checkpoints" / str(newest) / "state" / "d").iterdir():
         path.write_bytes(path.read_bytes()[:-20])
-    (status, out, err), (other_status, _, other_err) = finish(start_two(*NET, *options))
+    processes = start_two(*NET, f"--workdir={workdir}")
+    wait_for_step(workdir, reached + 12, processes[0])
+    processes[1].send_signal(signal.SIGTERM)
+    (status, out, err), (other_status, other_out, other_err) = finish(processes)
     assert (status, other_status) == (0, 0), err + other_err
     assert f"checkpoint {newest} is damaged" in err
     assert f"going on after step {newest - 4}" in out
-    assert_same_training(workdir, alone)
+    summary = json.loads((workdir / "summary.json").read_text())
+    assert summary["exit_reason"] == "SIGTERM"
+    assert reached < summary["steps"] < STEPS
+    assert summary["devices"]["count"] == 4
+    assert summary["devices"]["processes"] == 2
+    assert [s for s in checkpoints(workdir) if s >= newest] == [summary["steps"]]
+    # One voice: the second process prints nothing of its own.
+    assert "type the same command to go on" in out
+    assert [line for line in other_out.splitlines() if "Gloo" not in line] == []
+    over_processes = evaluations(workdir)
+
+    # One process, eight devices.
+    layout = ["--config.parallel.model=2", "--config.parallel.shard_optimizer=true"]
+    eight = COMPILER | {"JAX_NUM_CPU_DEVICES": "8"}
+    result = train(*NET, *layout, f"--workdir={workdir}", **eight)
+    assert f"going on after step {summary['steps']}" in result.stdout, result.stderr
+
+    _, err = alone.communicate(timeout=300)
+    assert alone.returncode == 0, err
+    expected, got = arrays(tmp_path / "alone", STEPS), arrays(workdir, STEPS)
+    assert expected.keys() == got.keys()
+    for name in expected:
+        np.testing.assert_allclose(got[name], expected[name], rtol=0, atol=1e-5, err_msg=name)
+    expected = evaluations(tmp_path / "alone")
+    assert over_processes.keys() <= evaluations(workdir).keys() == expected.keys()
+    for step, line in evaluations(workdir).items():
+        assert line["eval/examples"] == 359
+        assert line["eval/top1"] == pytest.approx(expected[step]["eval/top1"], abs=1.5 / 359)
+
+
+def checkpoints(workdir: Path) -> list[int]:
+    return [int(p.name) for p in (workdir / "checkpoints").iterdir() if p.name.isdigit()]
 
 
 def test_what_stops_one_process_at_the_start_stops_all(tmp_path):
@@ -113,3 +138,35 @@ def test_what_stops_one_process_at_the_start_stops_all(tmp_path):
     assert "another process of this run cannot go on" in err
     assert "none.npz" in other_err
     assert not (tmp_path / "run").exists()
+
+
+def test_diagnosis_over_processes(tmp_path):
+    """A loss that stays at guessing, whose layers are measured, and then one that diverges."""
+    processes = start_two(
+        *NET,
+        "--config.model.kernel_init=paper",
+        "--config.log.stuck_after_steps=2",
+        # Steps too small to leave the start, then one that overflows.
+        "--config.optimizer.schedule=step",
+        "--config.optimizer.warmup_epochs=0.0",
+        "--config.optimizer.decay_epochs=(0.05,)",
+        "--config.optimizer.decay_factor=1e30",
+        f"--workdir={tmp_path}/run",
+    )
+    (status, _, err), (other_status, _, other_err) = finish(processes)
+    assert (status, other_status) == (EXIT_NON_FINITE, EXIT_NON_FINITE), err + other_err
+    assert "still that of guessing" in err
+    assert "RMS of dL/dz" in err
+    assert "still that of guessing" not in other_err
+    for text in (err, other_err):
+        assert "first to go was" in text
+
+
+def test_no_cluster_to_join(tmp_path, monkeypatch):
+    for name in ("SLURM_JOB_ID", "OMPI_MCA_orte_hnp_uri", "KUBERNETES_SERVICE_HOST"):
+        monkeypatch.delenv(name, raising=False)  # of where the tests themselves run
+    result = train(*NET, "--distributed", f"--workdir={tmp_path}/run")
+    assert result.returncode == 2
+    first, second = result.stderr.splitlines()
+    assert first.startswith("error: found no cluster to join")
+    assert "--coordinator=HOST:PORT --processes=N --process_id=I" in second

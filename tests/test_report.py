@@ -47,7 +47,7 @@ def folder(tmp_path_factory):
     (root / "bn-seed0" / "summary.json").write_text(json.dumps(summary))
     rows = ["net,seed,step,layer,depth,quantity,value"]
     rows += [
-        f"D,0,{step},{layer},{depth},activation_grad_rms,{10.0 ** (-depth - step / 10)}"
+        f"D,0,{step},{layer},{depth},activation_grad_rms,{0.47 * 10.0 ** (-depth - step / 10)}"
         for step in (0, 10, 20)
         for depth, layer in enumerate(LAYERS)
     ]
@@ -120,7 +120,7 @@ def test_commands_are_shown_as_typed(page):
 def test_probes_make_a_map_of_layers_by_steps_and_a_line(page):
     (heat,) = re.findall(r'aria-label="log10 activation_grad_rms.*?</svg>', page, re.DOTALL)
     assert heat.count("<title>") == 3 * len(LAYERS)
-    assert "conv3_1, step 10: -3 log10 activation_grad_rms" in heat
+    assert "conv3_1, step 10: -3.33 log10 activation_grad_rms" in heat
     assert 'aria-label="dead_fraction over depth' in page
     assert 'aria-label="loss over step' in page
 
@@ -176,6 +176,10 @@ def test_browser_shows_it_light_and_dark_wide_and_narrow(page, tmp_path):
             assert browser.evaluate(shapes) > 20
             charts = "[...document.querySelectorAll('svg')].map(s => s.getBoundingClientRect())"
             assert browser.evaluate(f"{charts}.every(b => b.width > 300 && b.height > 100)")
+            right = "getBoundingClientRect().right"
+            beyond = f"t.{right} > t.ownerSVGElement.{right}"
+            cut = f"[...document.querySelectorAll('svg text')].filter(t => {beyond}).length"
+            assert browser.evaluate(cut) == 0, "a label is cut off"
             image = tmp_path / f"{width}-{dark}.png"
             browser.screenshot(image)
             pixels = cv2.imread(str(image))

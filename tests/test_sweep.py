@@ -30,12 +30,13 @@ from vgg_jax.sweeping.trials import load_trials
 ROOT = Path(__file__).parent.parent
 SWEEP = """
 TINY = {
-    "model.stages": ("3-4", "3-4", "3-4", "3-8", "3-8"),
+    "model.stages": ("3-4", "3-8"),
+    "data.image_size": 8,
     "model.head": "linear",
     "data.batch_size": 16,
-    "steps": 250,
-    "eval.every_steps": 100,
-    "checkpoint.every_steps": 100,
+    "steps": 800,
+    "eval.every_steps": 400,
+    "checkpoint.every_steps": 1000,
     "log.every_steps": 1,
     "optimizer.warmup_epochs": 0.0,
 }
@@ -123,13 +124,28 @@ def test_stopped_then_continued_on_ray_with_a_run_that_fails(sweep_file, tmp_pat
     assert "--config.optimizer.name=none" in shlex.split(command)
 
 
+def test_a_ray_cluster_that_cannot_be_reached_is_said_in_short(sweep_file, tmp_path, monkeypatch):
+    pytest.importorskip("ray", reason="needs the extra `ray`")
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")  # and there is none: Ray refuses at once
+    monkeypatch.delenv("RAY_AUTH_TOKEN", raising=False)
+    monkeypatch.delenv("RAY_AUTH_TOKEN_PATH", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    address = ("--launcher=ray", "--ray_address=127.0.0.1:1")
+    process = start(f"--config={sweep_file}", f"--workdir={tmp_path / 'out'}", *address)
+    _, err = process.communicate(timeout=900)
+    assert process.returncode == 2, err
+    assert "error: no Ray cluster at 127.0.0.1:1" in err
+    assert "ray start --head" in err
+    assert "Traceback" not in err
+
+
 def test_dry_run_prints_commands_that_the_shell_reads_back(sweep_file, tmp_path, capsys):
     assert main([f"--config={sweep_file}", f"--workdir={tmp_path / 'a b'}", "--dry_run"]) == 0
     commands = [shlex.split(line) for line in capsys.readouterr().out.splitlines()]
     assert [command[-1] for command in commands] == [
         f"--workdir={tmp_path / 'a b' / name}" for name in ("good-seed3", "good-seed4", "bad")
     ]
-    assert "--config.model.stages=('3-4', '3-4', '3-4', '3-8', '3-8')" in commands[0]
+    assert "--config.model.stages=('3-4', '3-8')" in commands[0]
     assert not (tmp_path / "a b").exists()
 
 

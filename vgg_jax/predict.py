@@ -2,10 +2,12 @@
 
     python -m vgg_jax.predict --weights=vgg16.safetensors cat.jpg dog.png
     python -m vgg_jax.predict --weights=vgg16.safetensors --top=3 --json *.jpg
+    python -m vgg_jax.predict --weights=vgg16.safetensors --explain cat.jpg
 
 Images of any common format. One that cannot be read is named on stderr, the others are done, and
 the exit status is 2. --json prints one object a line, {"image", "predictions": [{"class", "name",
-"probability"}]}.
+"probability"}]}. --explain also writes cat.jpg.explained.png beside the photo (in JSON:
+"explanation"): the photo, the saliency of its pixels for the most probable class, and Grad-CAM.
 """
 
 import json
@@ -31,6 +33,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--weights", required=True, help="weights file; see vgg_jax.convert")
     parser.add_argument("--top", type=int, default=5, help="classes to name; 5")
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
+    parser.add_argument("--explain", action="store_true", help="write IMAGE.explained.png too")
     parser.add_argument("images", metavar="IMAGE", nargs="+")
     args = parser.parse_args(argv)
 
@@ -45,13 +48,32 @@ def main(argv: list[str]) -> int:
         if isinstance(found, UserError):
             print(f"error: {found}", file=sys.stderr)
             status = EXIT_USER_ERROR
-        elif args.json:
-            print(json.dumps({"image": image, "predictions": [_as_json(p) for p in found]}))
-        else:
-            print(image)
-            for prediction in found:
-                print(f"  {prediction.probability:>7.2%}  {prediction.name}")
+            continue
+        written = {"explanation": _write_explanation(weights, image)} if args.explain else {}
+        if args.json:
+            predictions = [_as_json(prediction) for prediction in found]
+            print(json.dumps({"image": image, "predictions": predictions} | written))
+            continue
+        print(image)
+        for prediction in found:
+            print(f"  {prediction.probability:>7.2%}  {prediction.name}")
+        for path in written.values():
+            print(f"  explained in {path}")
     return status
+
+
+def _write_explanation(weights: "Weights", image: str) -> str:
+    """Writes IMAGE.explained.png and returns its path."""
+    from vgg_jax.features.explanation import explain
+
+    path = f"{image}.explained.png"
+    try:
+        explain(weights, image).picture().save(path)
+    except OSError as error:
+        raise UserError(
+            f"cannot write {path}: {error.strerror}; copy the photo to a folder of your own"
+        ) from error
+    return path
 
 
 def _classified(

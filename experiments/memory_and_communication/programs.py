@@ -31,6 +31,8 @@ class Program:
     devices: int = 1
     batch_size: int = 256
     compute_dtype: str = "float32"
+    # As a TPU multiplies by itself; several such products make an exact one, slow to compile.
+    matmul_precision: str = "bfloat16"
     remat: bool = False
     accumulate: int = 1
     model: int = 1
@@ -50,6 +52,7 @@ def compile_step(program: Program, devices: list[jax.Device]) -> Compiled:
         config.model,
         image_size=config.data.image_size,
         compute_dtype=program.compute_dtype,
+        matmul_precision=program.matmul_precision,
     )
     optimizer = make_optimizer(config.optimizer, make_schedule(config.optimizer, 5004.0, 370_000))
     parallel = make_parallel(
@@ -83,8 +86,7 @@ def compile_step(program: Program, devices: list[jax.Device]) -> Compiled:
             ("mask", (count,), jnp.bool_),
         )
     }
-    with jax.default_matmul_precision(config.matmul_precision):
-        return train_step.lower(state, batch).compile()
+    return train_step.lower(state, batch).compile()
 
 
 def memory(compiled: Compiled) -> dict[str, int]:

@@ -1,9 +1,11 @@
-"""Counts the memory and the communication of VGG-16's training step, as XLA compiles it for TPUs.
+"""Counts the memory and the communication of VGG-16's training step, as XLA compiles it.
 
     python -m experiments.memory_and_communication.run [--programs=NAME,...] [--out=DIR]
 
-Needs libtpu (`pip install -e '.[tpu]'`) but no TPU. A program whose file is in DIR/programs is not
-compiled again. Then writes the tables `memory.md`, `communication.md` and `scaling.md`.
+Memory, and communication in bfloat16, as compiled for TPUs: needs libtpu (`pip install -e
+'.[tpu]'`) but no TPU. Communication in float32 as compiled for eight CPU devices. A program whose
+file is in DIR/programs is not compiled again. Then writes the tables `memory.md`,
+`communication.md` and `scaling.md`, and `record.json`.
 """
 
 import dataclasses
@@ -24,12 +26,13 @@ from experiments.memory_and_communication.programs import (
 )
 from vgg_jax.cli import CommandParser, run_command
 from vgg_jax.errors import UserError
+from vgg_jax.reporting.record import Record
 
 GB = 10**9
 SIZES = (16, 24, 40, 80)  # GB
 ONE_DEVICE = "v5p:2x2x1"  # 95 GB a chip: what does not fit in less still compiles
-MANY_DEVICES = "v5e:2x4"
-POD = "v5e:16x16"
+EIGHT_DEVICES = "v5e:2x4"
+CPU = "cpu"  # eight virtual devices: what they share does not depend on what they are
 
 # Name -> topology and program.
 PROGRAMS: dict[str, tuple[str, Program]] = {
@@ -40,15 +43,11 @@ PROGRAMS: dict[str, tuple[str, Program]] = {
     "bfloat16": (ONE_DEVICE, Program(compute_dtype="bfloat16")),
     "bfloat16_remat": (ONE_DEVICE, Program(compute_dtype="bfloat16", remat=True)),
     "bfloat16_accumulate4": (ONE_DEVICE, Program(compute_dtype="bfloat16", accumulate=4)),
-    "data8": (MANY_DEVICES, Program(devices=8)),
-    "data8_bfloat16": (MANY_DEVICES, Program(devices=8, compute_dtype="bfloat16")),
-    "model8": (MANY_DEVICES, Program(devices=8, model=8)),
-    "data4_model2": (MANY_DEVICES, Program(devices=8, model=2)),
-    "data8_shard_optimizer": (MANY_DEVICES, Program(devices=8, shard_optimizer=True)),
-    "pod256_bfloat16": (
-        POD,
-        Program(devices=256, batch_size=8192, compute_dtype="bfloat16"),
-    ),
+    "data8": (CPU, Program(devices=8)),
+    "model8": (CPU, Program(devices=8, model=8)),
+    "data4_model2": (CPU, Program(devices=8, model=2)),
+    "data8_shard_optimizer": (CPU, Program(devices=8, shard_optimizer=True)),
+    "data8_bfloat16": (EIGHT_DEVICES, Program(devices=8, compute_dtype="bfloat16")),
 }
 
 
@@ -58,6 +57,8 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--programs", default=",".join(PROGRAMS), help="which to compile")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     arguments = parser.parse_args(argv)
+    jax.config.update("jax_num_cpu_devices", 8)
+    running = Record(arguments.out, "experiments.memory_and_communication.run", argv)
     folder = arguments.out / "programs"
     folder.mkdir(parents=True, exist_ok=True)
     for name in arguments.programs.split(","):
@@ -75,13 +76,20 @@ def main(argv: list[str]) -> int:
     (arguments.out / "memory.md").write_text(memory_table(results))
     (arguments.out / "communication.md").write_text(communication_table(results))
     (arguments.out / "scaling.md").write_text(scaling.table(results))
+    running.write()
     return 0
 
 
 def measured(topology: str, program: Program) -> dict:
     """Compiles a program; returns its memory and what its collective operations share."""
-    os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # there is no metadata server to ask
-    compiled = compile_step(program, tpu(topology))
+    versions = {"jax": jax.__version__}
+    if topology == CPU:
+        devices = jax.devices(CPU)
+    else:
+        os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # there is no metadata server to ask
+        devices = tpu(topology)
+        versions["libtpu"] = importlib.metadata.version("libtpu")
+    compiled = compile_step(program, devices)
     totals: dict[tuple, int] = {}
     for operation in collectives(compiled.as_text()):
         key = (operation["kind"], operation["dtype"], operation["group"])
@@ -89,7 +97,7 @@ def measured(topology: str, program: Program) -> dict:
     return {
         "topology": topology,
         "program": dataclasses.asdict(program),
-        "versions": {"jax": jax.__version__, "libtpu": importlib.metadata.version("libtpu")},
+        "versions": versions,
         "memory": memory(compiled),
         "collectives": [
             {"kind": kind, "dtype": dtype, "group": group, "bytes": size}

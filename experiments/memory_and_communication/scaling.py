@@ -12,26 +12,36 @@ SHARE_OF_PEAK = 0.4  # assumed
 
 @dataclass(frozen=True)
 class Machine:
-    """Published peak arithmetic (FLOP/s) and link speed (bytes a second, one direction)."""
+    """Published peak arithmetic (FLOP/s) and link speed (bytes a second, one direction).
+
+    The program is one that was compiled for eight devices. On more, each shares the same arrays in
+    plain data parallel training, so that only the ring is longer.
+    """
 
     name: str
     peak: float
     link: float
     program: str
+    devices: int = 8
+    images: int = 32  # a device
 
+
+# In one direction: 8 and 16 GT/s a lane, 16 lanes, 128 of 130 bits (PCI Express 3.0 and 4.0).
+PCIE_3, PCIE_4 = 15.75e9, 31.5e9
 
 MACHINES = [
-    # NVIDIA A100 data sheet: TF32 156, BF16 312 TFLOP/s; NVLink 600 GB/s in both directions.
+    # NVIDIA A100 data sheet (nvidia.com/content/dam/en-zz/Solutions/Data-Center/a100/pdf/
+    # nvidia-a100-datasheet-us-nvidia-1758950-r4-web.pdf): TF32 156, BF16 312 TFLOP/s; NVLink 600,
+    # PCIe Gen4 64 GB/s, both directions together.
     Machine("8 A100, TF32, plain", 156e12, 300e9, "data8"),
     Machine("8 A100, TF32, fc split over 8", 156e12, 300e9, "model8"),
     Machine("8 A100, BF16, plain", 312e12, 300e9, "data8_bfloat16"),
-    # The same without NVLink: PCIe 4.0 x16, 32 GB/s in one direction.
-    Machine("8 A100 on PCIe, BF16, plain", 312e12, 32e9, "data8_bfloat16"),
-    Machine("8 A100 on PCIe, TF32, plain", 156e12, 32e9, "data8"),
-    Machine("8 A100 on PCIe, TF32, fc split over 8", 156e12, 32e9, "model8"),
-    # Google Cloud's v5e page: BF16 197 TFLOP/s, 1600 Gbit/s a chip between chips, taken as the sum
-    # of both directions.
-    Machine("256 TPU v5e, BF16, plain", 197e12, 100e9, "pod256_bfloat16"),
+    Machine("8 A100 on PCIe, TF32, plain", 156e12, PCIE_4, "data8"),
+    Machine("8 A100 on PCIe, TF32, fc split over 8", 156e12, PCIE_4, "model8"),
+    Machine("8 A100 on PCIe, BF16, plain", 312e12, PCIE_4, "data8_bfloat16"),
+    # docs.cloud.google.com/tpu/docs/v5e: one core a chip, BF16 197 TFLOP/s; 400 GB/s a chip to its
+    # four neighbours, both directions together (as its all-reduce figure, 51.2 TB/s for 256 chips).
+    Machine("256 TPU v5e, BF16, plain", 197e12, 200e9, "data8_bfloat16", devices=256),
 ]
 
 
@@ -50,14 +60,14 @@ def table(results: dict[str, dict]) -> str:
     for machine in MACHINES:
         if machine.program not in results:
             continue
-        program = results[machine.program]["program"]
-        images = program["batch_size"] / program["devices"]
-        compute = images * FLOP_AN_IMAGE / (SHARE_OF_PEAK * machine.peak)
+        compute = machine.images * FLOP_AN_IMAGE / (SHARE_OF_PEAK * machine.peak)
         rows = results[machine.program]["collectives"]
-        communication = sum(map(sent, rows)) / machine.link
+        longer = machine.devices // 8
+        size = sum(sent(row | {"group": row["group"] * longer}) for row in rows)
+        communication = size / machine.link
         lines.append(
-            f"| {machine.name} | {images:g} | {compute * 1e3:.1f} ms | {communication * 1e3:.1f} ms"
-            f" | {compute / (compute + communication):.0%} |"
+            f"| {machine.name} | {machine.images} | {compute * 1e3:.1f} ms "
+            f"| {communication * 1e3:.1f} ms | {compute / (compute + communication):.0%} |"
         )
     return "\n".join(lines) + "\n\n" + paper_check()
 
@@ -65,16 +75,16 @@ def table(results: dict[str, dict]) -> str:
 def paper_check() -> str:
     """Returns the model beside the paper's 3.75 times on four GPUs (section 3.3).
 
-    370,000 iterations of 256 images took 2 to 3 weeks on four Titan Black, PCIe 3.0 x16 (15.75 GB/s
-    in one direction): the compute time follows, the communication is the model's.
+    370,000 iterations of 256 images took 2 to 3 weeks on four Titan Black, on PCIe 3.0 x16: the
+    compute time follows, the communication is the model's.
     """
-    gradient, link, iterations = 553.4e6, 15.75e9, 370_000
+    gradient, iterations = 553.4e6, 370_000
     ways = {"a ring": 2 * 3 / 4 * gradient, "one GPU that gathers and returns": 2 * 3 * gradient}
     lines = ["| 4 Titan Black | 2 weeks | 3 weeks | paper |", "| --- | ---: | ---: | ---: |"]
     for way, size in ways.items():
         speedups = []
         for weeks in (2, 3):
             step = weeks * 7 * 86400 / iterations
-            speedups.append(4 * (step - size / link) / step)
+            speedups.append(4 * (step - size / PCIE_3) / step)
         lines.append(f"| all-reduce by {way} | {speedups[0]:.2f} | {speedups[1]:.2f} | 3.75 |")
     return "\n".join(lines) + "\n"

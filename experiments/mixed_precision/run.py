@@ -2,7 +2,7 @@
 
     python -m experiments.mixed_precision.run [--seeds=3] [--out=DIR]
 
-Writes `accuracy.csv` (a line a run), `accuracy.md` (mean and range) and `machine.json`.
+Writes `accuracy.csv` (a line a run), `accuracy.md` (mean and range) and `record.json`.
 """
 
 import csv
@@ -11,8 +11,8 @@ import time
 from pathlib import Path
 
 from vgg_jax.cli import CommandParser, load_config, run_command
+from vgg_jax.reporting.record import Record
 from vgg_jax.training.loop import train
-from vgg_jax.training.workdir import environment, write_json
 
 SPEC = "configs/vgg11.py:digits,bn"
 OVERRIDES = ["--config.model.width=0.125"]
@@ -26,6 +26,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     arguments = parser.parse_args(argv)
+    running = Record(arguments.out, "experiments.mixed_precision.run", argv)
     rows = [accuracy(dtype, seed) for seed in range(arguments.seeds) for dtype in DTYPES]
     arguments.out.mkdir(parents=True, exist_ok=True)
     with (arguments.out / "accuracy.csv").open("w", newline="") as file:
@@ -33,8 +34,7 @@ def main(argv: list[str]) -> int:
         writer.writeheader()
         writer.writerows(rows)
     (arguments.out / "accuracy.md").write_text(table(rows))
-    command = {"config": SPEC, "overrides": OVERRIDES, "seeds": arguments.seeds}
-    write_json(arguments.out / "machine.json", command | environment())
+    running.write(config=SPEC, overrides=OVERRIDES)
     return 0
 
 

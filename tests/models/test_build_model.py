@@ -36,7 +36,10 @@ def test_the_head_covers_the_training_image(size: int, window: int) -> None:
 
 
 def test_what_the_run_decides() -> None:
-    model = build_model({}, image_size=32, compute_dtype="bfloat16")
+    model = build_model(
+        {}, image_size=32, compute_dtype="bfloat16", matmul_precision="tensorfloat32"
+    )
+    assert model.matmul_precision == "tensorfloat32"
     assert np.dtype(model.dtype) == jnp.bfloat16
     assert np.dtype(model.param_dtype) == np.float32
 
@@ -48,6 +51,11 @@ def test_what_the_run_decides() -> None:
         ({}, {"image_size": 8}, "multiple of 32, e.g. 32 or 64"),
         ({"stages": ("3-8", "3-8")}, {"image_size": 6}, "multiple of 4, e.g. 4 or 8"),
         ({}, {"image_size": 224, "compute_dtype": "float16"}, "unknown compute_dtype 'float16'"),
+        (
+            {},
+            {"image_size": 224, "matmul_precision": "float16"},
+            "unknown matmul_precision 'float16'",
+        ),
         ({"head_window": 7}, {"image_size": 224}, "unknown key in config.model 'head_window'"),
         ({"widht": 1.0}, {"image_size": 224}, "Did you mean 'width'"),
         ({"variant": "vgg15"}, {"image_size": 224}, "unknown variant 'vgg15'"),

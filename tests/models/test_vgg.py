@@ -1,10 +1,13 @@
 import functools
+from collections.abc import Iterator
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.extend.core import jaxprs_in_params
+from jax.lax import Precision
 
 from tests.models.nets import (
     forward,
@@ -158,6 +161,35 @@ def test_remat_keeps_little_for_the_backward_pass() -> None:
         return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(backward))
 
     assert kept_bytes(model.clone(remat=True)) < 0.1 * kept_bytes(model)
+
+
+@pytest.mark.parametrize("remat", [False, True])
+@pytest.mark.parametrize(
+    ("name", "precision"),
+    [("float32", Precision.HIGHEST), ("tensorfloat32", Precision.HIGH)],
+)
+def test_every_product_has_the_precision_of_the_model(
+    name: str, precision: Precision, remat: bool
+) -> None:
+    """Forwards and backwards: what is left unsaid, JAX rounds as it likes on accelerators."""
+    model = small_vgg(matmul_precision=name, remat=remat, head="cifar", head_features=(8,))
+    images = random_images(2)
+
+    def loss(params: Any) -> jax.Array:
+        return model.apply({"params": params}, images)[0].sum()
+
+    shapes = jax.eval_shape(model.init, jax.random.key(0), images)["params"]
+    found = list(product_precisions(jax.make_jaxpr(jax.grad(loss))(shapes).jaxpr))
+    assert len(found) >= 3 * len(model.layer_names) - 1  # no gradient for the images
+    assert set(found) == {(precision, precision)}
+
+
+def product_precisions(jaxpr: Any) -> Iterator[Any]:
+    for equation in jaxpr.eqns:
+        if equation.primitive.name in ("dot_general", "conv_general_dilated"):
+            yield equation.params["precision"]
+        for inner in jaxprs_in_params(equation.params):
+            yield from product_precisions(inner)
 
 
 def test_residual_layers_of_zero_are_the_identity() -> None:

@@ -7,6 +7,8 @@ Run by `test_parallel.py` in a process of its own, because a process has one num
 
 import functools
 import sys
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -14,9 +16,10 @@ import numpy as np
 
 from configs.base import base
 from vgg_jax.models import VGG
+from vgg_jax.training.checkpoints import Checkpoints
 from vgg_jax.training.optimizers import make_optimizer, make_schedule
 from vgg_jax.training.parallel import PMAP_AXIS, make_parallel
-from vgg_jax.training.state import init_variables, new_state
+from vgg_jax.training.state import TrainState, init_variables, new_state
 from vgg_jax.training.steps import make_eval_step, make_train_step
 
 BATCH, SIZE, CLASSES, STEPS = 32, 4, 4, 5
@@ -34,7 +37,7 @@ FAMILIES: dict[str, dict[str, dict[str, Any]]] = {
         "model 2": {"devices": 4, "model": 2},
         "model 4": {"devices": 8, "model": 4},
         "model 8": {"devices": 8, "model": 8},
-        "shard_optimizer": {"devices": 8, "shard_optimizer": True},
+        "shard_optimizer on 4, 2, 8": {"devices": (4, 2, 8), "shard_optimizer": True},
         "shard_optimizer, model 2": {"devices": 8, "model": 2, "shard_optimizer": True},
     },
     "norm in groups": {
@@ -56,7 +59,7 @@ NET = VGG(
     num_classes=CLASSES,
     norm="batch",
     head="cifar",
-    head_features=(8, 8),
+    head_features=(8,),
     head_window=SIZE // 2,
 )
 
@@ -69,42 +72,57 @@ def initial_variables() -> dict[str, Any]:
 
 def train(
     mode: str = "jit",
-    devices: int = 1,
+    devices: int | tuple[int, ...] = 1,
     model: int = 1,
     shard_optimizer: bool = False,
     accumulate: int = 1,
     group: int | None = None,
     dropout: float = 0.0,
 ) -> dict[str, np.ndarray]:
-    """Returns parameters and statistics after `STEPS` steps, and the last step's metrics."""
+    """Returns parameters and statistics after `STEPS` steps, and the last step's metrics.
+
+    With several numbers of devices each takes its turn and goes on from a checkpoint.
+    """
     config = base().optimizer
     config.schedule = "constant"
     optimizer = make_optimizer(config, make_schedule(config, 10.0, 100))
-    parallel = make_parallel(
-        mode, model, shard_optimizer=shard_optimizer, devices=jax.devices()[:devices]
-    )
     net = NET.clone(norm_group=group, dropout=dropout)
     axis_name = PMAP_AXIS if mode == "pmap" else None
-    mapped = net.clone(norm_axis_name=axis_name, head_sharding=parallel.head_sharding)
-    train_step, _ = parallel.compile_steps(
-        make_train_step(
-            mapped,
-            optimizer,
-            lambda keys, images: images / 64.0,
-            seed=1,
-            accumulate=accumulate,
-            group=group or 1,
-            axis_name=axis_name,
-        ),
-        make_eval_step(mapped, lambda images: images / 64.0, axis_name=axis_name),
-    )
     variables = initial_variables()
-    state = parallel.init(lambda: new_state(variables, optimizer, with_ema=False))
-    for step in range(STEPS):
-        state, metrics = train_step(state, parallel.put(batch(step)))
-    # There and back, as through a checkpoint.
-    stored = parallel.storable(parallel.place(parallel.storable(state)))
-    result = {"params": stored.params, "batch_stats": stored.batch_stats, "metrics": metrics}
+
+    def init() -> TrainState:
+        return new_state(variables, optimizer, with_ema=False)
+
+    turns = devices if isinstance(devices, tuple) else (devices,)
+    with tempfile.TemporaryDirectory() as folder:
+        checkpoints = Checkpoints(Path(folder), keep=1)
+        for turn, count in enumerate(turns, 1):
+            parallel = make_parallel(
+                mode, model, shard_optimizer=shard_optimizer, devices=jax.devices()[:count]
+            )
+            mapped = net.clone(norm_axis_name=axis_name, head_sharding=parallel.head_sharding)
+            train_step, _ = parallel.compile_steps(
+                make_train_step(
+                    mapped,
+                    optimizer,
+                    lambda keys, images: images / 64.0,
+                    seed=1,
+                    accumulate=accumulate,
+                    group=group or 1,
+                    axis_name=axis_name,
+                ),
+                make_eval_step(mapped, lambda images: images / 64.0, axis_name=axis_name),
+            )
+            restored = checkpoints.restore(parallel.abstract(init))
+            state = parallel.place(restored[0]) if restored else parallel.init(init)
+            for step in range(STEPS * (turn - 1) // len(turns), STEPS * turn // len(turns)):
+                state, metrics = train_step(state, parallel.put(batch(step)))
+            state = parallel.storable(state)
+            if turn < len(turns):
+                checkpoints.save(state, {})
+                checkpoints.wait()
+        checkpoints.close()
+    result = {"params": state.params, "batch_stats": state.batch_stats, "metrics": metrics}
     named = jax.tree_util.tree_leaves_with_path(jax.device_get(result))
     return {jax.tree_util.keystr(path, simple=True, separator="/"): x for path, x in named}
 

@@ -23,7 +23,8 @@ def layouts(tmp_path_factory, pytestconfig):
     subprocess.run(
         [sys.executable, "-m", "tests.training.layouts", str(path)],
         cwd=pytestconfig.rootpath,
-        env=os.environ | {"JAX_NUM_CPU_DEVICES": "8"},
+        env=os.environ
+        | {"JAX_NUM_CPU_DEVICES": "8", "XLA_FLAGS": "--xla_backend_optimization_level=0"},
         check=True,
     )
     results = {}
@@ -34,6 +35,10 @@ def layouts(tmp_path_factory, pytestconfig):
     return results
 
 
+in_one_worker = pytest.mark.xdist_group("layouts")  # so that they are trained once
+
+
+@in_one_worker
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_layout_ends_with_the_same_parameters(layouts, family):
     expected = layouts[family]["one device"]
@@ -46,6 +51,7 @@ def test_every_layout_ends_with_the_same_parameters(layouts, family):
             )
 
 
+@in_one_worker
 def test_what_is_compared_depends_on_the_options(layouts):
     """Dropout masks and norm groups change the result: the agreement above is not an empty one."""
     kernels = [layouts[family]["one device"]["params/fc6/kernel"] for family in FAMILIES]

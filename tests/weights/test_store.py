@@ -24,6 +24,7 @@ MODEL = VGG(
     dropout=0.25,
     activation="tanh",
     pooling="average",
+    matmul_precision="tensorfloat32",
     dtype=jnp.bfloat16,
 )
 PREPROCESSING = Preprocessing(10, 8, (1.0, 2.0, 3.0), (4.0, 5.0, 6.0), scale=1 / 255)

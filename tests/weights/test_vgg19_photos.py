@@ -5,6 +5,7 @@ All in one worker of pytest-xdist, because the network takes 0.6 GB and seconds 
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import jax
@@ -15,6 +16,7 @@ from PIL import Image
 from vgg_jax import predict
 from vgg_jax.data.folder import FolderSource, imagenet_classes
 from vgg_jax.evaluation.posteriors import posteriors
+from vgg_jax.predict import main
 from vgg_jax.weights.store import Weights, load_weights
 
 pytestmark = pytest.mark.xdist_group("vgg19")
@@ -80,6 +82,19 @@ def test_predict_names_what_is_there(shared_data, vgg19, oracle):
     assert [prediction.label for prediction in found] == example["top5"]
     assert found[0].name == "dung beetle"
     assert found[0].probability == pytest.approx(example["probabilities"][0], abs=1e-3)
+
+
+def test_predict_explains_a_photo(shared_data, vgg19_file, oracle, tmp_path):
+    """The whole command; Grad-CAM is on the beetle."""
+    example = oracle["centre_crop"]["examples"][0]
+    photo = tmp_path / "beetle.jpg"
+    shutil.copy(shared_data / example["file"], photo)
+    assert main([f"--weights={vgg19_file}", "--top=1", "--explain", str(photo)]) == 0
+    with Image.open(f"{photo}.explained.png") as picture:
+        panels = np.asarray(picture).astype(np.float32)[-224:]
+    assert panels.shape == (224, 3 * 224 + 8, 3)
+    warm = (2 * panels[:, -224:] - panels[:, :224]).sum(-1)  # Grad-CAM lies half over the photo
+    assert warm[75:170, 70:200].mean() > 1.5 * warm.mean()
 
 
 @pytest.mark.parametrize("scale", [256, 288])

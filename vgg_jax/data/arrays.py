@@ -1,6 +1,7 @@
 """What a source is, and those held in memory: the embedded digits and `.npz` files."""
 
 import abc
+import importlib.metadata
 from pathlib import Path
 from typing import Any
 
@@ -80,10 +81,13 @@ def open_digits(split: str) -> ArraySource:
     random split, each writer is in both. (The last fifth in file order, of writers who are not
     among the others, is harder.)
     """
-    from sklearn.datasets import load_digits  # slow to import, and needed here only
-
-    digits = load_digits()
-    labels = digits.target.astype(np.int32)
+    # The file that sklearn.datasets.load_digits reads, without that import: it takes as long as all
+    # others of a run together.
+    package = importlib.metadata.distribution("scikit-learn")
+    table = np.loadtxt(
+        str(package.locate_file("sklearn/datasets/data/digits.csv.gz")), np.float32, delimiter=","
+    )
+    images, labels = table[:, :-1].reshape(-1, 8, 8), table[:, -1].astype(np.int32)
     is_test = np.zeros(len(labels), bool)
     for label in range(10):
         members = np.flatnonzero(labels == label)
@@ -92,7 +96,7 @@ def open_digits(split: str) -> ArraySource:
     if split not in members_of:
         raise missing_split("digits", split, list(members_of))
     chosen = members_of[split]
-    grey = np.round(digits.images[chosen] * (255 / 16)).astype(np.uint8)  # stored as 0..16
+    grey = np.round(images[chosen] * (255 / 16)).astype(np.uint8)  # stored as 0..16
     return ArraySource(_to_rgb(grey), labels[chosen], tuple(str(digit) for digit in range(10)))
 
 

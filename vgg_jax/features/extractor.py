@@ -55,32 +55,58 @@ def extract_features(
             f"{len(images)} images, {len(endpoints)} endpoints, batch_size={batch_size}: "
             "give at least one of each"
         )
-    conv_only = needs_no_head(weights.model, endpoints)
     found: dict[str, list[np.ndarray]] = {name: [] for name in endpoints}
     for start in range(0, len(images), batch_size):
         part = images[start : start + batch_size]
         pixels = part
         if not isinstance(part, np.ndarray):
             pixels = np.stack([weights.preprocessing.load(image) for image in part])
-        computed = _compute(
+        computed = compute_endpoints(
             weights.variables,
             pixels,
             model=weights.model,
             preprocessing=weights.preprocessing,
             endpoints=tuple(endpoints),
-            conv_only=conv_only,
         )
         for name, values in computed.items():
             found[name].append(np.asarray(values))
     return {name: np.concatenate(parts) for name, parts in found.items()}
 
 
-def needs_no_head(model: VGG, endpoints: Sequence[str]) -> bool:
-    """Tells whether all endpoints lie in the convolutional stages.
+@functools.partial(jax.jit, static_argnames=("model", "preprocessing", "endpoints"))
+def compute_endpoints(
+    variables: dict,
+    images: jax.Array,
+    *,
+    model: VGG,
+    preprocessing: Preprocessing,
+    endpoints: tuple[str, ...],
+) -> dict[str, jax.Array]:
+    """Computes endpoints on the device, differentiably; the compiler drops all others.
+
+    Within a jitted function of your own, let `variables` be one of its arguments: as constants they
+    are folded for minutes while it compiles.
+
+    Args:
+      variables: of the network.
+      images: RGB of 0..255, uint8 or float (N, H, W, 3).
+      model: the network.
+      preprocessing: of the weights.
+      endpoints: names such as "relu4_2".
+
+    Returns:
+      For each endpoint float32 (N, h, w, channels).
 
     Raises:
-      UserError: the network has no such endpoint.
+      UserError: an unknown endpoint, or images too small.
     """
+    conv_only = _need_no_head(model, endpoints)
+    _, computed = model.apply(variables, preprocessing.normalize(images), conv_only=conv_only)
+    return {name: computed[name].astype(jnp.float32) for name in endpoints}
+
+
+def _need_no_head(model: VGG, endpoints: Sequence[str]) -> bool:
+    """Tells whether all endpoints lie in the convolutional stages; an unknown one is an error."""
     with_head = _endpoint_names(model, conv_only=False)
     for name in endpoints:
         if name not in with_head:
@@ -94,18 +120,3 @@ def _endpoint_names(model: VGG, *, conv_only: bool) -> set[str]:
     initialize = functools.partial(model.init_with_output, conv_only=conv_only)
     (_, endpoints), _ = jax.eval_shape(initialize, jax.random.key(0), images)
     return set(endpoints)
-
-
-@functools.partial(jax.jit, static_argnames=("model", "preprocessing", "endpoints", "conv_only"))
-def _compute(
-    variables: dict,
-    images: jax.Array,
-    *,
-    model: VGG,
-    preprocessing: Preprocessing,
-    endpoints: tuple[str, ...],
-    conv_only: bool,
-) -> dict[str, jax.Array]:
-    """Maps uint8 (N, H, W, 3) to float32 endpoints; the compiler drops the others."""
-    _, computed = model.apply(variables, preprocessing.normalize(images), conv_only=conv_only)
-    return {name: computed[name].astype(jnp.float32) for name in endpoints}

@@ -13,11 +13,12 @@ from vgg_jax.models.vgg import VGG
 __all__ = ["VGG", "build_model"]
 
 COMPUTE_DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
-# Not the config's to choose: they follow from the image size and from how the run is spread.
+# Not in `config.model`: they follow from the image size and from how the run computes.
 _DERIVED = {
     "head_window",
     "norm_axis_name",
     "head_sharding",
+    "matmul_precision",
     "dtype",
     "param_dtype",
     "parent",
@@ -31,6 +32,7 @@ def build_model(
     *,
     image_size: int,
     compute_dtype: str = "float32",
+    matmul_precision: str = VGG.matmul_precision,
 ) -> VGG:
     """Builds the network of a config, checking every name in it at once.
 
@@ -38,6 +40,7 @@ def build_model(
       model_config: the fields of `VGG` named in `MODEL_KEYS`; what is absent has VGG's default.
       image_size: side in pixels of the training images; the head covers their whole last map.
       compute_dtype: "float32" or "bfloat16"; parameters are float32 in both.
+      matmul_precision: see `VGG`.
 
     Raises:
       UserError: an unknown key or name, a number out of range, or an image size that the stages
@@ -63,5 +66,6 @@ def build_model(
     return VGG(
         **fields,
         head_window=image_size // stride,
+        matmul_precision=matmul_precision,
         dtype=COMPUTE_DTYPES[compute_dtype],
     )

@@ -33,6 +33,7 @@ HEADS = {
     "linear": Head((), dropout_before=False),
 }
 NORMS = ("none", "batch")
+MATMUL_PRECISIONS = ("float32", "tensorfloat32", "bfloat16")
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "relu": nn.relu,
     "tanh": jnp.tanh,
@@ -101,6 +102,8 @@ class VGG(nn.Module):
         before the activation.
       remat: recomputes each stage in the backward pass instead of keeping its activations (on a
         CPU, XLA keeps them all the same).
+      matmul_precision: how the factors of a product are rounded on their way into matrix units:
+        "float32" (not at all), "tensorfloat32" (GPU) or "bfloat16" (TPU). A CPU never rounds them.
       dtype: of the computation.
       param_dtype: of the parameters; running statistics are float32 or wider.
     """
@@ -124,6 +127,7 @@ class VGG(nn.Module):
     width: float = 1.0
     residual: bool = False
     remat: bool = False
+    matmul_precision: str = "float32"
     dtype: DTypeLike = jnp.float32
     param_dtype: DTypeLike = jnp.float32
 
@@ -138,6 +142,7 @@ class VGG(nn.Module):
             ("head", self.head, HEADS),
             ("activation", self.activation, ACTIVATIONS),
             ("pooling", self.pooling, POOLINGS),
+            ("matmul_precision", self.matmul_precision, MATMUL_PRECISIONS),
         ):
             if name not in known:
                 raise unknown_name(kind, name, known)
@@ -259,12 +264,13 @@ class VGG(nn.Module):
 
         x = images.astype(self.dtype)
         endpoints: dict[str, jax.Array] = {}
-        for index in range(1, len(self.conv_stages) + 1):
-            x, recorded = run_stage(self, x, index, perturbations, train)
-            endpoints |= recorded
-        if not conv_only:
-            x, recorded = self._head(x, perturbations, train)
-            endpoints |= recorded
+        with jax.default_matmul_precision(self.matmul_precision):
+            for index in range(1, len(self.conv_stages) + 1):
+                x, recorded = run_stage(self, x, index, perturbations, train)
+                endpoints |= recorded
+            if not conv_only:
+                x, recorded = self._head(x, perturbations, train)
+                endpoints |= recorded
 
         for name in perturbations:
             if name not in endpoints:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from html import escape
 
 WIDTH, HEIGHT = 460, 280
-_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 10, 10, 40
+_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 18, 10, 40
 SERIES_COLORS = 7  # classes s0 ... s6 of the style sheet; dashes tell further lines apart
 _MAX_POINTS = 400  # a line with more is thinned: a screen has no room for them
 
@@ -89,7 +89,7 @@ def heat_map(
     low, high = min(known), max(known)
     cell = max(12, min(22, 330 // max(1, len(rows))))
     height = _TOP + 14 + cell * len(rows) + _BOTTOM
-    left, right = 74, WIDTH - 58
+    left, right = 74, WIDTH - 68
     step = (right - left) / len(columns)
     top = _TOP + 14
     parts = []

@@ -133,10 +133,11 @@ class RayLauncher(Launcher):
                 log_to_driver=False,
                 logging_level=logging.WARNING,
             )
-        except ConnectionError as error:
+        except (ConnectionError, ray.exceptions.RayError) as error:
             raise UserError(
                 f"no Ray cluster at {address}: {error}\n"
-                "Start one by `ray start --head`, or leave --ray_address out"
+                "Start one by `ray start --head`, or leave --ray_address out; "
+                "set RAY_AUTH_MODE=token where it asks for a token"
             ) from error
         machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         if not any(

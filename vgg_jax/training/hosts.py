@@ -13,6 +13,7 @@ from typing import TypeVar
 
 import jax
 import numpy as np
+import orbax.checkpoint as ocp
 from absl import logging
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
@@ -25,7 +26,7 @@ EXIT_LOST_PROCESS = 4
 # Seconds after which a process that is not heard of counts as lost, and after which one that ends
 # no longer waits for the others.
 HEARTBEAT_SECONDS = 60
-START_SECONDS = 300  # for all processes to appear
+START_SECONDS = 300  # for all processes to appear, and to get ready
 
 # How a collective operation that a process has left fails: gloo on CPUs, NCCL on GPUs, and JAX's
 # coordination service.
@@ -114,6 +115,9 @@ def together(action: Callable[[], T]) -> T:
         result = action()
     except UserError as mistake:
         error = mistake
+    # On CPUs a first collective operation fails where the others are 30 s behind, as those may be
+    # who read a slow disk.
+    ocp.multihost.get_barrier_sync_fn()(key="together", timeout_ms=1000 * START_SECONDS)
     failed = int(highest(int(error is not None)))
     if error is not None:
         raise error

@@ -50,13 +50,13 @@ def train(config: ConfigDict, workdir: Path, started: float) -> dict[str, Any]:
       UserError: the config, the data or the folder are at fault.
       NonFiniteError: training diverged; the last good checkpoint is kept.
     """
-    run = together(lambda: build(config))
     is_main = jax.process_index() == 0
-    together(lambda: open_workdir(workdir, config) if is_main else None)
+    with leaving_with_the_others():
+        run = together(lambda: build(config))
+        together(lambda: open_workdir(workdir, config) if is_main else None)
     checkpoints = Checkpoints(workdir / "checkpoints", config.checkpoint.keep)
     try:
-        with jax.default_matmul_precision(config.matmul_precision):
-            return _Loop(config, run, workdir, checkpoints, started, is_main).run()
+        return _Loop(config, run, workdir, checkpoints, started, is_main).run()
     finally:
         checkpoints.close()
 
@@ -148,6 +148,7 @@ class _Loop:
 
     # --- Start -----------------------------------------------------------------------------------
 
+    @leaving_with_the_others()
     def _start(self) -> tuple[TrainState, int]:
         """Returns the state to go on from and the number of steps it has made."""
         parallel = self._run.parallel

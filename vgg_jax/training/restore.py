@@ -37,7 +37,10 @@ def load_run(workdir: Path) -> tuple[Weights, Source, str]:
     config = ConfigDict(json.loads(path.read_text()))
     data = config.data
     model = build_model(
-        config.model, image_size=data.image_size, compute_dtype=config.compute_dtype
+        config.model,
+        image_size=data.image_size,
+        compute_dtype=config.compute_dtype,
+        matmul_precision=config.matmul_precision,
     )
     # The schedule has no part in the shapes of the state.
     optimizer = make_optimizer(config.optimizer, optax.constant_schedule(0.0))

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from vgg_jax.data.augment import make_eval_transform, make_train_augment
 from vgg_jax.data.pipeline import EvalPipeline, TrainPipeline
 from vgg_jax.data.sources import check_labels, open_source
-from vgg_jax.errors import UserError, unknown_name
+from vgg_jax.errors import UserError
 from vgg_jax.models import VGG, build_model
 from vgg_jax.models.initializers import lsuv
 from vgg_jax.training.optimizers import make_optimizer, make_schedule
@@ -26,8 +26,6 @@ from vgg_jax.training.steps import (
     make_eval_step,
     make_train_step,
 )
-
-MATMUL_PRECISIONS = ("float32", "tensorfloat32", "bfloat16")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +67,12 @@ def build(config: ConfigDict) -> Run:
     """
     _check(config)
     image_size = config.data.image_size
-    model = build_model(config.model, image_size=image_size, compute_dtype=config.compute_dtype)
+    model = build_model(
+        config.model,
+        image_size=image_size,
+        compute_dtype=config.compute_dtype,
+        matmul_precision=config.matmul_precision,
+    )
     parallel = make_parallel(
         config.parallel.mode,
         config.parallel.model,
@@ -116,7 +119,7 @@ def build(config: ConfigDict) -> Run:
     return Run(
         model=model,
         parallel=parallel,
-        schedule=schedule,
+        schedule=jax.jit(schedule),  # called on the host too: one program, not one an operation
         init_fn=init_fn,
         train_step=train_step,
         dispatch=parallel.compile_dispatch(pure_train_step, train_data.in_memory())
@@ -152,9 +155,7 @@ def first_state(run: Run, config: ConfigDict) -> TrainState:
 
 
 def _check(config: ConfigDict) -> None:
-    """Raises UserError for numbers and names that no run can have."""
-    if config.matmul_precision not in MATMUL_PRECISIONS:
-        raise unknown_name("matmul_precision", config.matmul_precision, MATMUL_PRECISIONS)
+    """Raises UserError for numbers that no run can have."""
     positive: dict[str, Any] = {
         "data.batch_size": config.data.batch_size,
         "data.image_size": config.data.image_size,

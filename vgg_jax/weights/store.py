@@ -7,6 +7,7 @@ out: no flatten order is left), `bn3_2/mean`, in float32. The metadata, each but
     model             the fields of `VGG`: variant, norm and its epsilon, head, dropout, ...
     image_size        side in pixels of the images that the head covers whole
     compute_dtype     "float32" or "bfloat16"
+    matmul_precision  "float32" (also where it is absent), "tensorfloat32" or "bfloat16"
     preprocessing     resize, crop, channel_order, mean, std, scale, resize_filter
     class_names       one a class, in the order of the logits
     origin            where the tensors came from
@@ -97,6 +98,7 @@ def save_weights(path: str | PathLike[str], weights: Weights) -> None:
         "model": {key: getattr(model, key) for key in MODEL_KEYS},
         "image_size": model.smallest_image,
         "compute_dtype": jnp.dtype(model.dtype).name,
+        "matmul_precision": model.matmul_precision,
         "preprocessing": dataclasses.asdict(weights.preprocessing),
         "class_names": weights.class_names,
         "origin": weights.origin,
@@ -161,6 +163,7 @@ def load_weights(path: str | PathLike[str]) -> Weights:
             fields["model"],
             image_size=fields["image_size"],
             compute_dtype=fields["compute_dtype"],
+            matmul_precision=fields.get("matmul_precision", "float32"),
         )
         preprocessing = Preprocessing(**fields["preprocessing"])
         class_names, origin = tuple(fields["class_names"]), fields["origin"]

@@ -40,15 +40,14 @@ def read_torchvision(path: str | PathLike[str], model: VGG) -> Contents:
       UserError: the file is missing, truncated, of another kind or holds more than tensors; or the
         layout has no place for the network.
     """
-    return Contents(_read(path), torchvision_specs(model), KERNEL_ORDER, NORMALIZATION)
+    return Contents(read_state_dict(path), torchvision_specs(model), KERNEL_ORDER, NORMALIZATION)
 
 
 def read_timm(path: str | PathLike[str], model: VGG) -> Contents:
     """Reads a timm state dictionary for a network; raises as `read_torchvision` does."""
     dense = {"fc6": "pre_logits.fc1", "fc7": "pre_logits.fc2", "fc8": "head.fc"}
-    return Contents(
-        _read(path), _specs(model, dense, matrices=("fc8",)), KERNEL_ORDER, NORMALIZATION
-    )
+    specs = _specs(model, dense, matrices=("fc8",))
+    return Contents(read_state_dict(path), specs, KERNEL_ORDER, NORMALIZATION)
 
 
 def torchvision_specs(model: VGG) -> Specs:
@@ -84,7 +83,15 @@ def _feature_names(model: VGG) -> dict[str, str]:
     return names
 
 
-def _read(path: str | PathLike[str]) -> dict[str, np.ndarray]:
+def read_state_dict(path: str | PathLike[str]) -> dict[str, np.ndarray]:
+    """Reads PyTorch's tensors by name, floats as float32; counts of batch norm are left out.
+
+    Args:
+      path: a `.safetensors` file, or any other for `torch.load(weights_only=True)`.
+
+    Raises:
+      UserError: the file is missing, truncated, of another kind or holds more than tensors.
+    """
     if Path(path).suffix == ".safetensors":
         tensors, _ = read_safetensors(path)
     else:

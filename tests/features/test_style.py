@@ -1,0 +1,175 @@
+"""Style transfer: the objective, the optimisers, the rescaled filters, and the experiment."""
+
+import dataclasses
+import itertools
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.evaluation.nets import tiny_weights
+from tests.models.nets import forward, init, random_images, small_vgg
+from vgg_jax import extract_features
+from vgg_jax.errors import UserError
+from vgg_jax.features.normalization import normalize_weights
+from vgg_jax.features.perceptual import feature_loss, gram_matrix, style_loss
+from vgg_jax.features.style import minimize, transfer_objective
+from vgg_jax.weights.store import save_weights
+
+ROOT = Path(__file__).parents[2]
+RNG = np.random.default_rng(0)
+CONTENT = RNG.integers(0, 256, (12, 16, 3), np.uint8)
+STYLE = RNG.integers(0, 256, (9, 20, 3), np.uint8)
+LAYERS = {"content_layer": "relu2_1", "style_layers": ("relu1_1", "relu2_1")}
+
+
+@pytest.fixture(scope="module")
+def weights():
+    return tiny_weights()
+
+
+def test_objective_by_its_parts(weights):
+    objective = transfer_objective(weights, CONTENT, STYLE, content_weight=3.0, **LAYERS)
+    picture = RNG.integers(0, 256, CONTENT.shape, np.uint8)
+    loss, gradient = objective(jnp.asarray(picture, jnp.float32))
+    assert gradient.shape == CONTENT.shape
+
+    here, content, style = (
+        extract_features(weights, each[None], ["relu1_1", "relu2_1"])
+        for each in (picture, CONTENT, STYLE)
+    )
+    grams = {name: gram_matrix(values) for name, values in style.items()}
+    wanted = 3 * feature_loss(here, {"relu2_1": content["relu2_1"]})
+    wanted += 1000 * style_loss(here, grams)
+    np.testing.assert_allclose(loss, wanted, rtol=1e-4)
+
+
+def test_the_content_in_its_own_style_is_a_minimum(weights):
+    loss, gradient = transfer_objective(weights, CONTENT, CONTENT, **LAYERS)(
+        jnp.asarray(CONTENT, jnp.float32)
+    )
+    assert loss < 1e-6
+    np.testing.assert_allclose(gradient, 0, atol=1e-5)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "lbfgs"])
+def test_pictures_improve(weights, optimizer):
+    objective = transfer_objective(weights, CONTENT, STYLE, **LAYERS)
+    steps = list(itertools.islice(minimize(objective, CONTENT, optimizer=optimizer), 20))
+    start = float(objective(jnp.asarray(CONTENT, jnp.float32))[0])
+    losses = [step.loss for step in steps]
+    assert [step.iteration for step in steps] == list(range(1, 21))
+    assert losses[-1] < 0.5 * start
+    assert losses[-1] == pytest.approx(float(objective(jnp.asarray(steps[-1].picture))[0]))
+    if optimizer == "lbfgs":
+        assert losses == sorted(losses, reverse=True)
+
+
+@jax.jit
+def rosenbrock(picture):
+    def value(picture):
+        x = picture.ravel()
+        return jnp.sum(100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2)
+
+    return jax.value_and_grad(value)(picture)
+
+
+def test_lbfgs_follows_a_curved_valley_to_its_end():
+    *_, last = itertools.islice(minimize(rosenbrock, np.zeros((1, 2, 3))), 200)
+    np.testing.assert_allclose(last.picture, 1, atol=1e-3)
+
+
+def test_lbfgs_stops_where_nothing_helps():
+    assert list(minimize(rosenbrock, np.ones((1, 2, 3)))) == []
+
+
+def test_unknown_names(weights):
+    with pytest.raises(UserError, match="unknown optimizer 'sgd'"):
+        next(minimize(rosenbrock, CONTENT, optimizer="sgd"))
+    with pytest.raises(UserError, match="unknown endpoint 'relu4_2'"):
+        transfer_objective(weights, CONTENT, STYLE)
+
+
+@pytest.mark.parametrize("pooling", ["max", "average"])
+def test_normalized_weights_compute_the_same(weights, pooling):
+    model = weights.model.clone(pooling=pooling)
+    params = jax.tree.map(lambda leaf: leaf + 0.01, weights.variables["params"])
+    # A filter that never fires keeps its scale.
+    params["conv1_2"]["bias"] = params["conv1_2"]["bias"].at[1].set(-1e3)
+    own = dataclasses.replace(weights, model=model, variables={"params": params, "batch_stats": {}})
+    pictures = RNG.integers(0, 256, (3, 8, 8, 3), np.uint8)
+    normalized = normalize_weights(own, pictures)
+    inputs = weights.preprocessing.normalize(jnp.asarray(pictures))
+    before, _ = forward(model, own.variables, inputs)
+    after, endpoints = forward(model, normalized.variables, inputs)
+    np.testing.assert_allclose(after, before, rtol=1e-4, atol=1e-5)
+    for name in ("relu1_1", "relu1_2", "relu2_1", "relu2_2"):
+        means = np.asarray(endpoints[name]).mean((0, 1, 2))
+        np.testing.assert_allclose(means[means > 0], 1, rtol=1e-4)
+        assert (means == 0).sum() >= (name == "relu1_2")
+    assert "3 images" in normalized.origin["mean_activations"]
+
+
+def test_only_plain_networks_can_be_normalized(weights):
+    model = small_vgg(norm="batch")
+    variables = init(model, random_images(1))
+    other = dataclasses.replace(weights, model=model, variables=variables)
+    with pytest.raises(UserError, match="batch norm"):
+        normalize_weights(other, CONTENT[None])
+    with pytest.raises(UserError, match="at least one"):
+        normalize_weights(weights, [])
+
+
+def test_experiment(tmp_path, weights):
+    """The whole command line, on a narrow VGG-19."""
+    model = small_vgg(stages=None, variant="E", width=1 / 32, head_window=1)
+    variables = {"batch_stats": {}} | init(model, random_images(1, 32))
+    own = dataclasses.replace(
+        weights,
+        model=model,
+        variables=variables,
+        preprocessing=dataclasses.replace(weights.preprocessing, resize=32, crop=32),
+    )
+    save_weights(tmp_path / "vgg19.safetensors", own)
+    (tmp_path / "photos").mkdir()
+    for name, size in {
+        "content.png": (40, 50),
+        "style.png": (80, 40),
+        "photos/first.jpg": (40, 50),
+    }.items():
+        Image.fromarray(RNG.integers(0, 256, (*size, 3), np.uint8)).save(tmp_path / name)
+    command = [sys.executable, "-m", "experiments.style_transfer.run"]
+    options = ["--weights=vgg19.safetensors", "--content=content.png", "--style=style.png"]
+    options += ["--pooling=average", "--normalize=photos", "--size=32", "--iterations=5"]
+    result = subprocess.run(
+        [*command, *options, "--every=2", "--out=out"],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    assert [line.split()[0] for line in result.stdout.splitlines()] == ["2", "4"]
+    record = json.loads((tmp_path / "out/record.json").read_text())
+    assert record["height_width"] == [32, 40]
+    assert record["losses"][-1] < record["losses"][0]
+    assert "--pooling=average" in record["command"]
+    with Image.open(tmp_path / "out/picture.jpg") as picture:
+        assert picture.size == (40, 32)
+    with Image.open(tmp_path / "out/steps.jpg") as steps:
+        assert steps.size == (40 + 16 + 40 * 2, 32)
+
+
+def test_experiment_without_photos(tmp_path):
+    from experiments.style_transfer.run import prepare_weights
+
+    save_weights(tmp_path / "net.safetensors", tiny_weights())
+    with pytest.raises(UserError, match=r"no \*\.jpg in"):
+        prepare_weights(tmp_path / "net.safetensors", "max", tmp_path)
