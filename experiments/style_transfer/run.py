@@ -103,7 +103,7 @@ def at_height(picture: np.ndarray, height: int) -> np.ndarray:
 
 def save(path: Path, picture: np.ndarray) -> None:
     """Writes a JPEG."""
-    Image.fromarray(picture).save(path, quality=88)
+    Image.fromarray(picture).save(path, quality=75)
 
 
 if __name__ == "__main__":
