@@ -19,21 +19,15 @@ from vgg_jax.training import diagnosis
 from vgg_jax.training.checkpoints import Checkpoints
 from vgg_jax.training.hosts import highest, leaving_with_the_others, together
 from vgg_jax.training.optimizers import Plateau, set_rate_factor
-from vgg_jax.training.pretrained import taken_tensors
+from vgg_jax.training.pretrained import describe_start
 from vgg_jax.training.probing import Probe
 from vgg_jax.training.resident import dispatch_ranges
 from vgg_jax.training.setup import Run, build, first_state
 from vgg_jax.training.signals import StopRequest
 from vgg_jax.training.state import TrainState
 from vgg_jax.training.steps import Metrics
-from vgg_jax.training.workdir import (
-    SUMMARY_FILE,
-    environment,
-    open_workdir,
-    write_json,
-)
+from vgg_jax.training.workdir import SUMMARY_FILE, environment, open_workdir, write_json
 from vgg_jax.training.writers import MetricsWriter, Progress, Values
-from vgg_jax.weights.store import network_tensors
 
 STUCK_TOLERANCE = 0.01  # of ln(classes), the loss of guessing
 
@@ -177,10 +171,7 @@ class _Loop:
         )
         self._progress.say(f"run directory {self._workdir}")
         if config.init.weights is not None and not start:
-            new = network_tensors(run.model).keys() - taken_tensors(config, run.model)
-            self._progress.say(
-                f"starting from {config.init.weights}; new: {', '.join(sorted(new)) or 'nothing'}"
-            )
+            self._progress.say(describe_start(config, run.model))
         if start:
             self._progress.say(f"going on after step {start}")
 

@@ -68,6 +68,12 @@ def taken_tensors(config: ConfigDict, model: VGG) -> set[str]:
     return {name for name, place in found.items() if place is None}
 
 
+def describe_start(config: ConfigDict, model: VGG) -> str:
+    """Returns, in words, what a run starts from and which of its tensors are new."""
+    new = sorted(network_tensors(model).keys() - taken_tensors(config, model))
+    return f"starting from {config.init.weights}; new: {', '.join(new) or 'nothing'}"
+
+
 def with_pretrained(state: TrainState, config: ConfigDict, model: VGG) -> TrainState:
     """Returns the state with tensors of `config.init.weights` in place of drawn ones."""
     pretrained = flat_tensors(load_weights(config.init.weights).variables)

@@ -154,11 +154,11 @@ def first_state(run: Run, config: ConfigDict) -> TrainState:
       UserError: `config.init.weights` cannot be read any more.
     """
     state = run.parallel.init(run.init_fn)
+    if config.init.weights is None and config.model.kernel_init != "lsuv":
+        return state
     stored = run.parallel.storable(state)
     if config.init.weights is not None:
         return run.parallel.place(with_pretrained(stored, config, run.model))
-    if config.model.kernel_init != "lsuv":
-        return state
     batch = run.parallel.put_unmapped(run.train_data.batch(0))
     images = jax.jit(run.augment)(
         example_keys(config.seed, 0, config.data.batch_size), batch["image"]
