@@ -61,9 +61,11 @@ def get_config(argument: str = "") -> ConfigDict:
     config.data.batch_size = 32
 
     config.epochs = 10.0
-    config.optimizer.name = "sgd"
-    config.optimizer.learning_rate = 1e-3
-    config.optimizer.weight_decay = 5e-4
+    # A new classifier's gradients are as large as its features, which differ between weights and
+    # heads by orders of magnitude: AdamW's steps do not depend on that, momentum's do.
+    config.optimizer.name = "adamw"
+    config.optimizer.learning_rate = 1e-4
+    config.optimizer.weight_decay = 1e-2
     config.optimizer.schedule = "cosine"
     config.optimizer.warmup_epochs = 0.0
     config.optimizer.rates = (("fc8/.*", 10.0),)

@@ -174,8 +174,7 @@ def finetune(data: str, start: str, path: Path, data_dir: Path) -> list[dict[str
 def tuning_config(data: str, start: str, weights: Path, file: Path) -> ConfigDict:
     """Returns `configs/finetune.py` for small images; from random weights all layers are trained.
 
-    Those get the optimiser and initialiser with which `configs/vgg16.py:digits` trains sixteen
-    layers: momentum at the rate of fine-tuning would not move them.
+    Those get the rate and initialiser with which `configs/vgg16.py:digits` trains sixteen layers.
     """
     changes = {
         "data.source": "npz",
@@ -194,7 +193,6 @@ def tuning_config(data: str, start: str, weights: Path, file: Path) -> ConfigDic
     if start == "random":
         changes |= {
             "model.kernel_init": "he_fan_in",
-            "optimizer.name": "adamw",
             "optimizer.learning_rate": 3e-4,
             "optimizer.rates": (),
             "optimizer.frozen": (),
