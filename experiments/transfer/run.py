@@ -19,6 +19,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from configs.base import IMAGENET_STD
 from vgg_jax.cli import CommandParser, load_config, run_command, show_progress
 from vgg_jax.compilation_cache import enable_compilation_cache
 from vgg_jax.data.arrays import Source, Subset
@@ -193,6 +194,7 @@ def tuning_config(data: str, start: str, weights: Path, file: Path) -> ConfigDic
     if start == "random":
         changes |= {
             "model.kernel_init": "he_fan_in",
+            "data.std": IMAGENET_STD,  # He's initialisation wants inputs of variance 1
             "optimizer.learning_rate": 3e-4,
             "optimizer.rates": (),
             "optimizer.frozen": (),
