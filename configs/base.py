@@ -47,6 +47,10 @@ def base() -> ConfigDict:
     config.model.residual = False
     config.model.remat = False
 
+    config.init = ConfigDict()
+    config.init.weights = placeholder(str)  # file to start from (vgg_jax.convert); unset: none
+    config.init.fresh = ()  # regular expressions: the tensors that are not taken from it
+
     config.data = ConfigDict()
     config.data.source = "tfds"  # digits, tfds, folder or npz
     config.data.name = "imagenet2012"
@@ -56,6 +60,7 @@ def base() -> ConfigDict:
     config.data.image_size = 224
     config.data.batch_size = 256
     config.data.workers = 8
+    config.data.channel_order = "RGB"  # fed to the network; or BGR, and mean and std with it
     config.data.mean = IMAGENET_MEAN
     config.data.std = UNSCALED
     config.data.augment = "scale_crop"  # none, pad_crop or scale_crop
@@ -73,6 +78,8 @@ def base() -> ConfigDict:
     config.optimizer.nesterov = False
     config.optimizer.weight_decay = 5e-4
     config.optimizer.decay_on = (".*/kernel",)  # regular expressions on parameter names
+    config.optimizer.rates = ()  # pairs (regular expression, factor of the rate); first match wins
+    config.optimizer.frozen = ()  # regular expressions: parameters that stay as they are
     config.optimizer.schedule = "plateau"  # constant, step, cosine or plateau
     config.optimizer.warmup_epochs = 0.0
     config.optimizer.decay_factor = 0.1  # of step and plateau

@@ -92,6 +92,18 @@ def flatten(config: ConfigDict) -> dict[str, Any]:
     return flat
 
 
+def parse_scales(text: str) -> tuple[int, ...]:
+    """Returns the numbers of `--scales=256,384,512`.
+
+    Raises:
+      UserError: they are none.
+    """
+    try:
+        return tuple(int(scale) for scale in text.split(","))
+    except ValueError as error:
+        raise UserError(f"--scales={text} wants whole numbers, such as 256,384,512") from error
+
+
 def show_progress(items: range, unit: str) -> Iterator[int]:
     """Yields the items, with a progress bar on a terminal and a line now and then in a log."""
     if sys.stderr.isatty():

@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vgg_jax.cli import CommandParser, load_config, run_command, show_progress
+from vgg_jax.cli import CommandParser, load_config, parse_scales, run_command, show_progress
 from vgg_jax.errors import UserError
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def main(argv: list[str]) -> int:
     data.add_argument("--folder", type=Path, help="class folders of images")
     data.add_argument("--config", help="config file whose evaluation data is used")
     parser.add_argument("--protocol", default="center", help="center, dense, multicrop or both")
-    parser.add_argument("--scales", type=_scales, help="such as 256,384,512")
+    parser.add_argument("--scales", type=parse_scales, help="such as 256,384,512")
     parser.add_argument("--batch_size", type=int, default=32, help="images at a time; 32")
     parser.add_argument("--per_class", action="store_true", help="a line for every class")
     parser.add_argument("--confusions", action="store_true", help="the most frequent mistakes")
@@ -50,24 +50,13 @@ def main(argv: list[str]) -> int:
 
     report = _measure(args, overrides)
     from vgg_jax.evaluation.reports import report_lines
-    from vgg_jax.training.workdir import write_json
+    from vgg_jax.training.workdir import write_report
 
     for line in report_lines(report):
         print(line)
     if args.json is not None:
-        try:
-            args.json.parent.mkdir(parents=True, exist_ok=True)
-            write_json(args.json, report)
-        except OSError as error:
-            raise UserError(f"cannot write {args.json}: {error.strerror}") from error
+        write_report(args.json, report)
     return 0
-
-
-def _scales(text: str) -> tuple[int, ...]:
-    try:
-        return tuple(int(scale) for scale in text.split(","))
-    except ValueError as error:
-        raise UserError(f"--scales={text} wants whole numbers, such as 256,384,512") from error
 
 
 def _measure(args: argparse.Namespace, overrides: list[str]) -> dict[str, Any]:

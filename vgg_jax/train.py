@@ -76,9 +76,9 @@ def main(argv: list[str]) -> int:
 
 
 def _run_name(spec: str) -> str:
-    """Returns "vgg16-cifar10-bn" for "configs/vgg16.py:cifar10,bn"."""
+    """Returns "vgg16-cifar10-bn" for "configs/vgg16.py:cifar10,bn"; of files, the stem."""
     path, _, argument = spec.partition(":")
-    return "-".join([Path(path).stem, *(word for word in argument.split(",") if word)])
+    return "-".join(Path(word).stem for word in (path, *argument.split(",")) if word)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,6 @@ from vgg_jax.data.preprocessing import decode_image, resize_shortest
 from vgg_jax.errors import UserError
 from vgg_jax.features.normalization import normalize_weights
 from vgg_jax.features.style import minimize, transfer_objective
-from vgg_jax.models.vgg import POOLINGS
 from vgg_jax.reporting.record import Record
 from vgg_jax.weights.store import Weights, load_weights
 
@@ -40,7 +39,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--iterations", type=int, default=200)
     parser.add_argument("--every", type=int, default=50, help="iterations between pictures; 50")
     parser.add_argument("--content_weight", type=float, default=1.0, help="1; the style's is 1000")
-    parser.add_argument("--pooling", choices=sorted(POOLINGS), default="max")
+    parser.add_argument("--pooling", choices=("max", "average"), default="max")
     parser.add_argument("--normalize", type=Path, metavar="DIR", help="JPEGs in DIR and below")
     parser.add_argument("--out", type=Path, default=Path("runs/style_transfer"))
     args = parser.parse_args(argv)
@@ -104,7 +103,7 @@ def at_height(picture: np.ndarray, height: int) -> np.ndarray:
 
 def save(path: Path, picture: np.ndarray) -> None:
     """Writes a JPEG."""
-    Image.fromarray(picture).save(path, quality=88)
+    Image.fromarray(picture).save(path, quality=75)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,6 @@
 """Saliency and Grad-CAM, against finite differences and the formula; the picture by the command."""
 
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,9 +10,9 @@ from tests.evaluation.nets import NAMES, replaced, tiny_weights
 from tests.models.nets import forward
 from vgg_jax import explain, predict
 from vgg_jax.errors import UserError
+from vgg_jax.predict import main
 from vgg_jax.weights.store import save_weights
 
-ROOT = Path(__file__).parents[2]
 RNG = np.random.default_rng(0)
 
 
@@ -58,11 +55,11 @@ def test_saliency_is_the_change_of_the_score(weights, photo):
 
 def test_grad_cam_by_its_formula(weights, photo):
     """Pooling and a linear head follow the last convolution, so the gradient is known."""
-    found = explain(weights, photo, label=2)
+    found = explain(weights, photo)
     inputs = weights.preprocessing.normalize(found.photo[None])
     _, endpoints = forward(weights.model, weights.variables, inputs)
     maps = np.asarray(endpoints["relu2_2"][0])
-    kernel = np.asarray(weights.variables["params"]["fc8"]["kernel"])[..., 2]
+    kernel = np.asarray(weights.variables["params"]["fc8"]["kernel"])[..., found.label]
     # Each pooled position hands its weight to one of its four: the mean over positions is kept.
     importance = kernel.sum((0, 1)) / maps[..., 0].size
     np.testing.assert_allclose(found.grad_cam, np.maximum(maps @ importance, 0), atol=1e-5)
@@ -77,26 +74,16 @@ def test_the_most_probable_class_is_explained_by_default(weights, photo):
         explain(weights, photo, label=3)
 
 
-def test_command_line(tmp_path, weights, photo):
+def test_command_line(tmp_path, weights, photo, capsys):
     save_weights(tmp_path / "net.safetensors", weights)
-    (tmp_path / "photo.png").write_bytes(photo.read_bytes())
-    result = subprocess.run(
-        [
-            *(sys.executable, "-m", "vgg_jax.predict", "--weights=net.safetensors"),
-            *("--explain", "--json", "absent.png", "photo.png"),
-        ],
-        cwd=tmp_path,
-        env={"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert result.returncode == 2, result.stderr
-    assert "Traceback" not in result.stderr
-    (line,) = map(json.loads, result.stdout.splitlines())
-    assert line["explanation"] == "photo.png.explained.png"
+    copy = tmp_path / "photo.png"
+    copy.write_bytes(photo.read_bytes())
+    arguments = [f"--weights={tmp_path}/net.safetensors", "--explain", "--json"]
+    assert main([*arguments, str(tmp_path / "absent.png"), str(copy)]) == 2
+    (line,) = map(json.loads, capsys.readouterr().out.splitlines())
+    assert line["explanation"] == f"{copy}.explained.png"
     assert line["predictions"][0]["name"] in NAMES
-    with Image.open(tmp_path / line["explanation"]) as picture:
+    with Image.open(line["explanation"]) as picture:
         assert picture.size == (3 * 8 + 2 * 4, 8 + 1)
         np.testing.assert_array_equal(
             np.asarray(picture)[-8:, :8], weights.preprocessing.load(photo)

@@ -3,9 +3,6 @@
 import dataclasses
 import itertools
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.evaluation.nets import tiny_weights
+from experiments.style_transfer.run import main, prepare_weights
+from tests.evaluation.nets import replaced, tiny_weights
 from tests.models.nets import forward, init, random_images, small_vgg
 from vgg_jax import extract_features
 from vgg_jax.errors import UserError
@@ -22,7 +20,6 @@ from vgg_jax.features.perceptual import feature_loss, gram_matrix, style_loss
 from vgg_jax.features.style import minimize, transfer_objective
 from vgg_jax.weights.store import save_weights
 
-ROOT = Path(__file__).parents[2]
 RNG = np.random.default_rng(0)
 CONTENT = RNG.integers(0, 256, (12, 16, 3), np.uint8)
 STYLE = RNG.integers(0, 256, (9, 20, 3), np.uint8)
@@ -117,20 +114,18 @@ def test_normalized_weights_compute_the_same(weights, pooling):
 
 
 def test_only_plain_networks_can_be_normalized(weights):
-    model = small_vgg(norm="batch")
-    variables = init(model, random_images(1))
-    other = dataclasses.replace(weights, model=model, variables=variables)
+    other = replaced(weights, model=small_vgg(norm="batch"))
     with pytest.raises(UserError, match="batch norm"):
         normalize_weights(other, CONTENT[None])
     with pytest.raises(UserError, match="at least one"):
         normalize_weights(weights, [])
 
 
-def test_experiment(tmp_path, weights):
-    """The whole command line, on a narrow VGG-19."""
-    model = small_vgg(stages=None, variant="E", width=1 / 32, head_window=1)
+def test_experiment(tmp_path, weights, capsys):
+    """The whole command line, on a small network that has the paper's layers."""
+    model = small_vgg(stages=("3-4", "3-4", "3-4", "3-4 x2", "3-4"), head_window=1)
     variables = {"batch_stats": {}} | init(model, random_images(1, 32))
-    own = dataclasses.replace(
+    own = replaced(
         weights,
         model=model,
         variables=variables,
@@ -144,23 +139,16 @@ def test_experiment(tmp_path, weights):
         "photos/first.jpg": (40, 50),
     }.items():
         Image.fromarray(RNG.integers(0, 256, (*size, 3), np.uint8)).save(tmp_path / name)
-    command = [sys.executable, "-m", "experiments.style_transfer.run"]
-    options = ["--weights=vgg19.safetensors", "--content=content.png", "--style=style.png"]
-    options += ["--pooling=average", "--normalize=photos", "--size=32", "--iterations=5"]
-    result = subprocess.run(
-        [*command, *options, "--every=2", "--out=out"],
-        cwd=tmp_path,
-        env={"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert result.returncode == 0, result.stderr
-    assert [line.split()[0] for line in result.stdout.splitlines()] == ["2", "4"]
+    options = [f"--{name}={tmp_path}/{name}.png" for name in ("content", "style")]
+    options += [f"--weights={tmp_path}/vgg19.safetensors", f"--normalize={tmp_path}/photos"]
+    options += ["--pooling=average", "--size=32", "--iterations=5", "--every=2"]
+    assert main([*options, f"--out={tmp_path}/out"]) == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["2", "4"]
     record = json.loads((tmp_path / "out/record.json").read_text())
     assert record["height_width"] == [32, 40]
     assert record["losses"][-1] < record["losses"][0]
     assert "--pooling=average" in record["command"]
+    assert str(tmp_path) not in record["command"]
     with Image.open(tmp_path / "out/picture.jpg") as picture:
         assert picture.size == (40, 32)
     with Image.open(tmp_path / "out/steps.jpg") as steps:
@@ -168,8 +156,6 @@ def test_experiment(tmp_path, weights):
 
 
 def test_experiment_without_photos(tmp_path):
-    from experiments.style_transfer.run import prepare_weights
-
     save_weights(tmp_path / "net.safetensors", tiny_weights())
     with pytest.raises(UserError, match=r"no \*\.jpg in"):
         prepare_weights(tmp_path / "net.safetensors", "max", tmp_path)

@@ -11,11 +11,11 @@ from configs.base import base
 from vgg_jax.errors import UserError
 from vgg_jax.training.optimizers import (
     Plateau,
-    decay_mask,
     make_optimizer,
     make_schedule,
     set_rate_factor,
 )
+from vgg_jax.training.selection import select
 
 PARAMS = {
     "conv1_1": {"kernel": np.float32([1.0, -2.0, 3.0]), "bias": np.float32([0.5])},
@@ -64,7 +64,7 @@ def test_sgd_is_the_textbook_recurrence(nesterov, decay):
 def test_adamw_is_optax_adamw():
     got = run(config(name="adamw", learning_rate=0.01, weight_decay=0.1))
     optimizer = optax.adamw(
-        0.01, b1=0.9, weight_decay=0.1, mask=lambda p: decay_mask(p, (".*/kernel",))
+        0.01, b1=0.9, weight_decay=0.1, mask=lambda p: select(p, (".*/kernel",), "decay_on")
     )
     params = jax.tree.map(jnp.asarray, PARAMS)
     state = optimizer.init(params)
@@ -125,10 +125,29 @@ def test_rate_factor_scales_the_update_exactly():
 
 
 def test_decay_applies_to_what_matches_and_nothing_else():
-    assert decay_mask(PARAMS, (".*/kernel", "bn.*/scale")) == {
+    assert select(PARAMS, (".*/kernel", "bn.*/scale"), "decay_on") == {
         "conv1_1": {"kernel": True, "bias": False},
         "bn1_1": {"scale": True, "bias": False},
     }
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_rates_scale_steps_and_frozen_parameters_have_no_part(name):
+    settings = {"name": name, "learning_rate": 0.01, "weight_decay": 0.1}
+    plain = run(config(**settings))
+    rates = (("conv1_1/kernel", 10.0), ("conv.*", 0.0))
+    got = run(config(**settings, rates=rates, frozen=("bn.*",)))
+    np.testing.assert_array_equal(got["conv1_1"]["bias"], PARAMS["conv1_1"]["bias"])
+    jax.tree.map(np.testing.assert_array_equal, got["bn1_1"], PARAMS["bn1_1"])
+    faster = run(config(**settings | {"learning_rate": 0.1}))
+    np.testing.assert_allclose(got["conv1_1"]["kernel"], faster["conv1_1"]["kernel"], rtol=1e-5)
+    assert np.all(plain["bn1_1"]["scale"] != PARAMS["bn1_1"]["scale"])
+
+    optimizer = make_optimizer(config(**settings, frozen=("bn.*",)), optax.constant_schedule(0.1))
+    state = set_rate_factor(optimizer.init(PARAMS), 0.5)
+    names = [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(state)]
+    assert any("conv1_1" in each for each in names)
+    assert not any("bn1_1" in each for each in names)
 
 
 @pytest.mark.parametrize(
@@ -136,7 +155,8 @@ def test_decay_applies_to_what_matches_and_nothing_else():
     [
         (lambda: run(config(name="sdg")), "sgd"),
         (lambda: run(config(schedule="cosin")), "cosine"),
-        (lambda: decay_mask(PARAMS, (".*/kernl",)), "matches no parameter"),
+        (lambda: select(PARAMS, (".*/kernl",), "decay_on"), "decay_on has .* matches no parameter"),
+        (lambda: select(PARAMS, ("conv(",), "decay_on"), "wants regular expressions"),
     ],
 )
 def test_mistakes_are_named(make, message):

@@ -69,6 +69,23 @@ class ArraySource(Source):
         return Image.fromarray(self.images[index]), int(self.labels[index])
 
 
+class Subset(Source):
+    """Some examples of a source."""
+
+    def __init__(self, source: Source, indices: np.ndarray) -> None:
+        """Takes the examples `indices`, integers (n,), of a source."""
+        self.class_names = source.class_names
+        self.labels = None if source.labels is None else source.labels[indices]
+        self._source = source
+        self._indices = indices
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def load(self, index: int, min_side: int | None = None) -> tuple[Image.Image, int]:
+        return self._source.load(int(self._indices[index]), min_side)
+
+
 def missing_split(data_set: str, split: str, known: list[str]) -> UserError:
     """Returns the error for a split that a data set does not have."""
     return UserError(f"{data_set} has no split {split!r}; it has: {', '.join(known) or 'none'}")

@@ -53,7 +53,7 @@ def estimate_color_pca(source: Source, max_images: int = 10_000) -> tuple[np.nda
 
 def make_eval_transform(data: Any) -> Callable[[jax.Array], jax.Array]:
     """Returns the function from uint8 (N, h, w, 3) to the float32 that the network is fed."""
-    return lambda images: normalize(images, data.mean, data.std)
+    return lambda images: normalize(images, data.mean, data.std, data.channel_order)
 
 
 def make_train_augment(
@@ -67,8 +67,8 @@ def make_train_augment(
     follow the flip, the colour shift and the normalisation.
 
     Args:
-      data: `config.data`; read are `augment`, `pad`, `flip`, `color_shift`, `color_pca`, `mean`
-        and `std`.
+      data: `config.data`; read are `augment`, `pad`, `flip`, `color_shift`, `color_pca`, `mean`,
+        `std` and `channel_order`.
       source: the training source, read for `color_pca="dataset"`.
 
     Raises:
@@ -89,7 +89,7 @@ def make_train_augment(
         if color_axes is not None:
             alphas = data.color_shift * jax.random.normal(color_key, (3,))
             values = values + jnp.sum(color_axes * alphas[None, :], axis=1)[None, None, :]
-        return normalize(values, data.mean, data.std)
+        return normalize(values, data.mean, data.std, data.channel_order)
 
     return jax.vmap(augment)
 

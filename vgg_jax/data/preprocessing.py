@@ -119,8 +119,18 @@ def resized_crop(
     return np.array(image.resize((size, size), Image.Resampling.BILINEAR, box=box))
 
 
-def normalize(images: jax.Array, mean: Sequence[float], std: Sequence[float]) -> jax.Array:
-    """Returns float32 (images - mean) / std, by channel, of images (..., 3)."""
+def normalize(
+    images: jax.Array, mean: Sequence[float], std: Sequence[float], channel_order: str = "RGB"
+) -> jax.Array:
+    """Returns float32 (images - mean) / std by channel, all three in `channel_order`.
+
+    Args:
+      images: RGB (..., 3).
+      mean: of each channel.
+      std: of each channel.
+      channel_order: "RGB", or "BGR", into which images are turned.
+    """
+    images = images if channel_order == "RGB" else images[..., ::-1]
     per_channel = (1,) * (images.ndim - 1) + (3,)
     centred = images.astype(jnp.float32) - jnp.asarray(mean, jnp.float32).reshape(per_channel)
     return centred / jnp.asarray(std, jnp.float32).reshape(per_channel)
@@ -167,5 +177,5 @@ class Preprocessing:
 
     def normalize(self, images: jax.Array) -> jax.Array:
         """Maps RGB (..., 3), uint8 or float of 0..255, to the float32 that the network is fed."""
-        ordered = images if self.channel_order == "RGB" else images[..., ::-1]
-        return normalize(ordered.astype(jnp.float32) * self.scale, self.mean, self.std)
+        scaled = images.astype(jnp.float32) * self.scale
+        return normalize(scaled, self.mean, self.std, self.channel_order)

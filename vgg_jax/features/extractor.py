@@ -100,23 +100,32 @@ def compute_endpoints(
     Raises:
       UserError: an unknown endpoint, or images too small.
     """
-    conv_only = _need_no_head(model, endpoints)
+    conv_only = need_no_head(model, endpoints)
     _, computed = model.apply(variables, preprocessing.normalize(images), conv_only=conv_only)
     return {name: computed[name].astype(jnp.float32) for name in endpoints}
 
 
-def _need_no_head(model: VGG, endpoints: Sequence[str]) -> bool:
-    """Tells whether all endpoints lie in the convolutional stages; an unknown one is an error."""
-    with_head = _endpoint_names(model, conv_only=False)
+def need_no_head(model: VGG, endpoints: Sequence[str]) -> bool:
+    """Tells whether all endpoints lie in the convolutional stages.
+
+    Raises:
+      UserError: the network has no such endpoint.
+    """
+    with_head = _endpoint_shapes(model, conv_only=False)
     for name in endpoints:
         if name not in with_head:
             raise unknown_name("endpoint", name, with_head)
-    return _endpoint_names(model, conv_only=True) >= set(endpoints)
+    return _endpoint_shapes(model, conv_only=True).keys() >= set(endpoints)
 
 
-def _endpoint_names(model: VGG, *, conv_only: bool) -> set[str]:
+def endpoint_shape(model: VGG, endpoint: str) -> tuple[int, int, int]:
+    """Returns (h, w, channels) of an endpoint for an image of the head's size."""
+    return _endpoint_shapes(model, conv_only=False)[endpoint]
+
+
+def _endpoint_shapes(model: VGG, *, conv_only: bool) -> dict[str, tuple[int, int, int]]:
     side = model.smallest_image
     images = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
     initialize = functools.partial(model.init_with_output, conv_only=conv_only)
     (_, endpoints), _ = jax.eval_shape(initialize, jax.random.key(0), images)
-    return set(endpoints)
+    return {name: leaf.shape[1:] for name, leaf in endpoints.items()}

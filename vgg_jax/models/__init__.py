@@ -13,9 +13,11 @@ from vgg_jax.models.vgg import VGG
 __all__ = ["VGG", "build_model"]
 
 COMPUTE_DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
-# Not in `config.model`: they follow from the image size and from how the run computes.
+# Not in `config.model`: they follow from the image size and from how the run computes
+# and what it freezes.
 _DERIVED = {
     "head_window",
+    "norm_frozen",
     "norm_axis_name",
     "head_sharding",
     "matmul_precision",

@@ -83,6 +83,8 @@ class VGG(nn.Module):
       norm_epsilon: added to the variance.
       norm_group: None normalises with the whole batch (under `norm_axis_name`, over all devices);
         k with each k consecutive examples.
+      norm_frozen: batch normalisations, such as "bn1_1", that use their running statistics in
+        training too and leave them as they are.
       norm_axis_name: the pmap axis that the batch is spread over, or None.
       head_sharding: how the input of the first fully connected layer is to be spread over devices,
         or None to leave that to the compiler.
@@ -115,6 +117,7 @@ class VGG(nn.Module):
     norm_momentum: float = 0.9
     norm_epsilon: float = 1e-5
     norm_group: int | None = None
+    norm_frozen: tuple[str, ...] = ()
     norm_axis_name: str | None = None
     head_sharding: jax.sharding.Sharding | None = None
     head: str = "imagenet"
@@ -299,7 +302,7 @@ class VGG(nn.Module):
                     name=f"bn{place}",
                     **dtypes,
                 )
-                x = record(f"bn{place}", bn(x, train=train))
+                x = record(f"bn{place}", bn(x, train=train and bn.name not in self.norm_frozen))
             if self.residual and i > 1:
                 x = record(f"add{place}", x + shortcut)
             x = record(f"relu{place}", activation(x))

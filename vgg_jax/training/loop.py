@@ -19,6 +19,7 @@ from vgg_jax.training import diagnosis
 from vgg_jax.training.checkpoints import Checkpoints
 from vgg_jax.training.hosts import highest, leaving_with_the_others, together
 from vgg_jax.training.optimizers import Plateau, set_rate_factor
+from vgg_jax.training.pretrained import describe_start
 from vgg_jax.training.probing import Probe
 from vgg_jax.training.resident import dispatch_ranges
 from vgg_jax.training.setup import Run, build, first_state
@@ -169,6 +170,8 @@ class _Loop:
             f"{config.data.batch_size}, {devices}"
         )
         self._progress.say(f"run directory {self._workdir}")
+        if config.init.weights is not None and not start:
+            self._progress.say(describe_start(config, run.model))
         if start:
             self._progress.say(f"going on after step {start}")
 

@@ -1,7 +1,7 @@
 """Optimisers and learning-rate schedules by name, and the paper's plateau rule."""
 
 import dataclasses
-import re
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -9,6 +9,7 @@ import optax
 from ml_collections import ConfigDict
 
 from vgg_jax.errors import UserError, unknown_name
+from vgg_jax.training.selection import first_match, parameter_names, select
 
 PyTree = Any
 
@@ -49,14 +50,16 @@ def make_optimizer(config: ConfigDict, schedule: optax.Schedule) -> optax.Gradie
 
     SGD adds L2 decay to the gradient before the momentum, as the paper does (section 3.1);
     AdamW's decay is decoupled. The last link of either chain scales the update by a factor that
-    the host may change between steps (`set_rate_factor`).
+    the host may change between steps (`set_rate_factor`). Parameters that `frozen` matches have no
+    part in it: neither decay nor state, and an update of zero.
 
     Raises:
-      UserError: for an unknown optimiser.
+      UserError: for an unknown optimiser; from `init`, for patterns that fit no parameter or leave
+        none to train.
     """
 
     def mask(params: PyTree) -> PyTree:
-        return decay_mask(params, config.decay_on)
+        return select(params, config.decay_on, "optimizer.decay_on")
 
     links = [optax.clip_by_global_norm(config.clip_norm)] if config.clip_norm else []
     if config.name == "sgd":
@@ -70,31 +73,77 @@ def make_optimizer(config: ConfigDict, schedule: optax.Schedule) -> optax.Gradie
             links.append(optax.add_decayed_weights(config.weight_decay, mask))
     else:
         raise unknown_name("optimizer.name", config.name, OPTIMIZERS)
+    if config.rates:
+        links.append(_scale_by_name(config.rates))
     links.append(optax.scale_by_learning_rate(schedule))
     links.append(optax.inject_hyperparams(optax.scale)(step_size=1.0))
-    return optax.chain(*links)
+    chain = optax.chain(*links)
+    if not config.frozen:
+        return chain
+
+    def labels(params: PyTree) -> PyTree:
+        frozen = frozen_mask(params, config)
+        return jax.tree.map(lambda stays: "frozen" if stays else "trained", frozen)
+
+    return optax.partition({"trained": chain, "frozen": optax.set_to_zero()}, labels)
 
 
-def decay_mask(params: PyTree, patterns: tuple[str, ...]) -> PyTree:
-    """Returns a tree of bools: whether each parameter's name matches any pattern in full.
+def frozen_mask(params: PyTree, config: ConfigDict) -> PyTree:
+    """Returns a tree of bools: which parameters `config.optimizer` keeps as they are.
 
     Raises:
-      UserError: for a pattern that matches nothing, so that a misspelt one is not silently idle.
+      UserError: a pattern of `frozen` matches nothing, or all of them everything.
     """
+    frozen = select(params, config.frozen, "optimizer.frozen")
+    if all(jax.tree.leaves(frozen)):
+        raise UserError(
+            f"optimizer.frozen={tuple(config.frozen)!r} leaves no parameter to train: "
+            "give patterns that spare a layer, such as ('conv.*',)"
+        )
+    return frozen
 
-    def name(path: tuple[Any, ...]) -> str:
-        return jax.tree_util.keystr(path, simple=True, separator="/")
 
-    names = [name(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
-    for pattern in patterns:
-        if not any(re.fullmatch(pattern, n) for n in names):
-            raise UserError(
-                f"optimizer.decay_on has {pattern!r}, which matches no parameter; "
-                f"names look like {names[0]!r} and {names[-1]!r}"
-            )
-    return jax.tree_util.tree_map_with_path(
-        lambda path, _: any(re.fullmatch(p, name(path)) for p in patterns), params
+def stop_frozen(params: PyTree, config: ConfigDict) -> PyTree:
+    """Returns the parameters with no gradient to those that are frozen.
+
+    Used in the loss, it spares the backward pass below the lowest layer that is trained.
+    """
+    if not config.frozen:
+        return params
+    return jax.tree.map(
+        lambda stays, leaf: jax.lax.stop_gradient(leaf) if stays else leaf,
+        frozen_mask(params, config),
+        params,
     )
+
+
+def _scale_by_name(rates: Sequence[tuple[str, float]]) -> optax.GradientTransformation:
+    """Scales the update of a parameter by the factor of the first pattern that its name matches."""
+    try:
+        patterns = [pattern for pattern, _ in rates]
+        factors = [float(factor) for _, factor in rates]
+    except (TypeError, ValueError) as error:
+        raise UserError(
+            f"optimizer.rates={rates!r} wants pairs of a regular expression and a factor, "
+            "such as (('fc8/.*', 10.0),)"
+        ) from error
+
+    def scale(updates: PyTree, params: PyTree) -> PyTree:
+        del params
+        names = parameter_names(updates)
+        found = first_match(jax.tree.leaves(names), patterns, "optimizer.rates")
+
+        def factor(name: str) -> float:
+            place = found[name]
+            return 1.0 if place is None else factors[place]
+
+        return jax.tree.map(lambda name, update: factor(name) * update, names, updates)
+
+    def init(params: PyTree) -> optax.EmptyState:
+        scale(params, None)  # so that a mistake shows before the first step
+        return optax.EmptyState()
+
+    return optax.GradientTransformation(init, optax.stateless(scale).update)
 
 
 def set_rate_factor(opt_state: PyTree, factor: float) -> PyTree:

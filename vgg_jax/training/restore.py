@@ -1,12 +1,10 @@
 """A trained run as `Weights`, to evaluate, to predict with, to keep without its checkpoints."""
 
-import json
 from pathlib import Path
 
 import jax
 import numpy as np
 import optax
-from ml_collections import ConfigDict
 
 from vgg_jax.data.examples import eval_resize
 from vgg_jax.data.preprocessing import Preprocessing
@@ -17,7 +15,7 @@ from vgg_jax.training.checkpoints import Checkpoints
 from vgg_jax.training.optimizers import make_optimizer
 from vgg_jax.training.parallel import make_parallel
 from vgg_jax.training.state import TrainState, init_variables, new_state
-from vgg_jax.training.workdir import CONFIG_FILE
+from vgg_jax.training.workdir import CONFIG_FILE, read_config
 from vgg_jax.weights.store import Weights
 
 
@@ -31,10 +29,9 @@ def load_run(workdir: Path) -> tuple[Weights, Source, str]:
     Raises:
       UserError: no run is there, it has no checkpoint that can be read, or its data is missing.
     """
-    path = workdir / CONFIG_FILE
-    if not path.is_file():
+    if not (workdir / CONFIG_FILE).is_file():
         raise UserError(f"no run in {workdir}: give the --workdir of vgg_jax.train")
-    config = ConfigDict(json.loads(path.read_text()))
+    config = read_config(workdir)
     data = config.data
     model = build_model(
         config.model,
@@ -64,7 +61,11 @@ def load_run(workdir: Path) -> tuple[Weights, Source, str]:
 
     source = open_source(data, data.eval_split)
     preprocessing = Preprocessing(
-        resize=eval_resize(source, data), crop=data.image_size, mean=data.mean, std=data.std
+        resize=eval_resize(source, data),
+        crop=data.image_size,
+        mean=data.mean,
+        std=data.std,
+        channel_order=data.channel_order,
     )
     origin = {"layout": "run", "file": workdir.resolve().name, "step": int(np.asarray(state.step))}
     weights = Weights(

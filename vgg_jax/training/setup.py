@@ -11,12 +11,19 @@ from ml_collections import ConfigDict
 
 from vgg_jax.data.augment import make_eval_transform, make_train_augment
 from vgg_jax.data.pipeline import EvalPipeline, TrainPipeline
+from vgg_jax.data.preprocessing import CHANNEL_ORDERS
 from vgg_jax.data.sources import check_labels, open_source
-from vgg_jax.errors import UserError
+from vgg_jax.errors import UserError, unknown_name
 from vgg_jax.models import VGG, build_model
 from vgg_jax.models.initializers import lsuv
-from vgg_jax.training.optimizers import make_optimizer, make_schedule
+from vgg_jax.training.optimizers import (
+    frozen_mask,
+    make_optimizer,
+    make_schedule,
+    stop_frozen,
+)
 from vgg_jax.training.parallel import PMAP_AXIS, Parallel, make_parallel
+from vgg_jax.training.pretrained import check_pretrained, with_pretrained
 from vgg_jax.training.resident import Dispatch
 from vgg_jax.training.state import TrainState, init_variables, new_state
 from vgg_jax.training.steps import (
@@ -79,6 +86,7 @@ def build(config: ConfigDict) -> Run:
         shard_optimizer=config.parallel.shard_optimizer,
     )
     _check_parallel(config, model, parallel)
+    check_pretrained(config, model)
 
     train_source = open_source(config.data, config.data.train_split)
     eval_source = open_source(config.data, config.data.eval_split)
@@ -98,6 +106,9 @@ def build(config: ConfigDict) -> Run:
         variables = init_variables(model, config.seed, image_size)
         return new_state(variables, optimizer, with_ema=config.optimizer.ema > 0)
 
+    # Before anything is compiled or written: a pattern that matches nothing shows here.
+    params = jax.eval_shape(init_fn).params
+    model = model.clone(norm_frozen=_frozen_norms(params, config.optimizer))
     axis_name = PMAP_AXIS if config.parallel.mode == "pmap" else None
     mapped_model = model.clone(norm_axis_name=axis_name, head_sharding=parallel.head_sharding)
     pure_train_step = make_train_step(
@@ -110,6 +121,7 @@ def build(config: ConfigDict) -> Run:
         group=config.model.norm_group or 1,
         ema=config.optimizer.ema,
         axis_name=axis_name,
+        freeze=lambda params: stop_frozen(params, config.optimizer),
     )
     pure_eval_step = make_eval_step(
         mapped_model, make_eval_transform(config.data), axis_name=axis_name
@@ -137,11 +149,16 @@ def first_state(run: Run, config: ConfigDict) -> TrainState:
     """Returns the state before the first step, on the devices.
 
     Initialisation "lsuv" looks at the images of that step, augmented as the step will.
+
+    Raises:
+      UserError: `config.init.weights` cannot be read any more.
     """
     state = run.parallel.init(run.init_fn)
-    if config.model.kernel_init != "lsuv":
+    if config.init.weights is None and config.model.kernel_init != "lsuv":
         return state
     stored = run.parallel.storable(state)
+    if config.init.weights is not None:
+        return run.parallel.place(with_pretrained(stored, config, run.model))
     batch = run.parallel.put_unmapped(run.train_data.batch(0))
     images = jax.jit(run.augment)(
         example_keys(config.seed, 0, config.data.batch_size), batch["image"]
@@ -154,8 +171,20 @@ def first_state(run: Run, config: ConfigDict) -> TrainState:
     return run.parallel.place(stored.replace(params=params, ema=average))
 
 
+def _frozen_norms(params: Any, config: ConfigDict) -> tuple[str, ...]:
+    """Returns the batch normalisations none of whose parameters is trained."""
+    if not config.frozen:
+        return ()
+    frozen = frozen_mask(params, config)
+    return tuple(
+        layer for layer, leaves in frozen.items() if layer.startswith("bn") and all(leaves.values())
+    )
+
+
 def _check(config: ConfigDict) -> None:
-    """Raises UserError for numbers that no run can have."""
+    """Raises UserError for numbers and names that no run can have."""
+    if config.data.channel_order not in CHANNEL_ORDERS:
+        raise unknown_name("data.channel_order", config.data.channel_order, CHANNEL_ORDERS)
     positive: dict[str, Any] = {
         "data.batch_size": config.data.batch_size,
         "data.image_size": config.data.image_size,

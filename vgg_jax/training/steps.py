@@ -35,6 +35,7 @@ def make_train_step(
     group: int = 1,
     ema: float = 0.0,
     axis_name: str | None = None,
+    freeze: Callable[[PyTree], PyTree] = lambda params: params,
 ) -> TrainStep:
     """Returns `train_step(state, batch) -> (state, metrics)`.
 
@@ -52,17 +53,18 @@ def make_train_step(
       group: consecutive examples that must stay in one micro-batch (`model.norm_group`).
       ema: decay of the moving average of the parameters; 0 where the state keeps none.
       axis_name: mapped axis over whose devices gradients, metrics and statistics are averaged.
+      freeze: stops the gradient to the parameters that are not trained.
 
     The batch is {"image": uint8 (N, h, w, 3), "label": int32 (N,), "mask": bool (N,)}; metrics are
     float32 scalars: "loss" (mean cross entropy without decay), "top1" (fraction) and
-    "gradient_norm" (global, before clipping and decay).
+    "gradient_norm" (global, of what is trained, before clipping and decay).
     """
 
     def loss_fn(
         params: PyTree, batch_stats: PyTree, key: jax.Array, images: jax.Array, labels: jax.Array
     ) -> tuple[jax.Array, tuple[PyTree, jax.Array]]:
         (logits, _), updates = model.apply(
-            {"params": params, "batch_stats": batch_stats},
+            {"params": freeze(params), "batch_stats": batch_stats},
             images,
             train=True,
             rngs={"dropout": key},

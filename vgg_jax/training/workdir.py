@@ -28,6 +28,12 @@ _FREE_PREFIXES = (
     "data.workers",
     "parallel.",
 )
+# Keys that came after runs had been stored, and what those runs did.
+_LATER_KEYS: dict[str, Any] = {
+    "init": {"weights": None, "fresh": []},
+    "data": {"channel_order": "RGB"},
+    "optimizer": {"rates": [], "frozen": []},
+}
 # With these schedules what is past does not depend on where the end is.
 _OPEN_ENDED_SCHEDULES = ("constant", "step", "plateau")
 
@@ -54,9 +60,15 @@ def open_workdir(workdir: Path, config: ConfigDict) -> None:
         ) from error
 
 
+def read_config(workdir: Path) -> ConfigDict:
+    """Returns the config stored in a run directory."""
+    stored = json.loads((workdir / CONFIG_FILE).read_text())
+    return ConfigDict(stored | {k: later | stored.get(k, {}) for k, later in _LATER_KEYS.items()})
+
+
 def check_same_config(workdir: Path, config: ConfigDict) -> None:
     """Raises UserError where the config stored in `workdir` differs in what is computed."""
-    before = flatten(ConfigDict(json.loads((workdir / CONFIG_FILE).read_text())))
+    before = flatten(read_config(workdir))
     now = flatten(ConfigDict(json.loads(config.to_json_best_effort())))
     free: tuple[str, ...] = _FREE_PREFIXES
     if now["optimizer.schedule"] in _OPEN_ENDED_SCHEDULES:
@@ -78,6 +90,19 @@ def write_json(path: Path, content: Any) -> None:
     partial = path.with_suffix(".tmp")
     partial.write_text(json.dumps(content, indent=2) + "\n")
     partial.replace(path)
+
+
+def write_report(path: Path, content: Any) -> None:
+    """Writes JSON to a file that the user named, in a folder that is made where absent.
+
+    Raises:
+      UserError: the file cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, content)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}") from error
 
 
 def environment() -> dict[str, Any]:

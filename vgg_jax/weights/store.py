@@ -15,9 +15,10 @@ out: no flatten order is left), `bn3_2/mean`, in float32. The metadata, each but
 The place of dropout is the head's (`vgg_jax.models.vgg.HEADS`). Reading runs no code of the file.
 """
 
+import contextlib
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -132,10 +133,16 @@ def read_safetensors(path: str | PathLike[str]) -> tuple[dict[str, np.ndarray], 
     Raises:
       UserError: the file is missing, truncated or of another kind.
     """
+    with _opened(path) as file:
+        return {name: file.get_tensor(name) for name in sorted(file.keys())}, file.metadata() or {}
+
+
+@contextlib.contextmanager
+def _opened(path: str | PathLike[str]) -> Generator[Any]:
+    """Opens a `.safetensors` file; what goes wrong while it is read is the user's to mend."""
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
-            names = sorted(file.keys())
-            return {name: file.get_tensor(name) for name in names}, file.metadata() or {}
+            yield file
     except FileNotFoundError as error:
         raise UserError(f"no weights file {path}") from error
     except (OSError, safetensors.SafetensorError) as error:
@@ -151,7 +158,21 @@ def load_weights(path: str | PathLike[str]) -> Weights:
       UserError: the file is missing, truncated, of another kind, or its tensors do not fit the
         network that it describes.
     """
-    tensors, metadata = read_safetensors(path)
+    weights = describe_weights(path)
+    tensors, _ = read_safetensors(path)
+    variables = nested_variables({name: jnp.asarray(t) for name, t in tensors.items()})
+    return dataclasses.replace(weights, variables=variables)
+
+
+def describe_weights(path: str | PathLike[str]) -> Weights:
+    """Reads a weights file but for its tensors: `variables` holds `jax.ShapeDtypeStruct`s.
+
+    Raises:
+      UserError: as `load_weights`.
+    """
+    with _opened(path) as file:
+        metadata = file.metadata() or {}
+        shapes = {name: tuple(file.get_slice(name).get_shape()) for name in sorted(file.keys())}
     if metadata.get("format") != FORMAT:
         raise UserError(
             f"{path} was not written by vgg_jax; convert it first:\n"
@@ -169,10 +190,10 @@ def load_weights(path: str | PathLike[str]) -> Weights:
         class_names, origin = tuple(fields["class_names"]), fields["origin"]
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"the metadata of {path} is damaged ({error}); convert it again") from error
-    check_tensors(
-        {name: tensor.shape for name, tensor in tensors.items()}, network_tensors(model), path
+    check_tensors(shapes, network_tensors(model), path)
+    variables = nested_variables(
+        {name: jax.ShapeDtypeStruct(shape, jnp.float32) for name, shape in shapes.items()}
     )
-    variables = nested_variables({name: jnp.asarray(t) for name, t in tensors.items()})
     return Weights(model, variables, preprocessing, class_names, origin)
 
 
