@@ -75,6 +75,7 @@ def full_cells(real: str) -> list[Cell]:
     pooled = POOLINGS[1:]
     cells = [
         *_wide(WIDE),
+        *_wide("wide-20-128"),
         # Images, pooling, batch norm, on the paper's net D.
         *_grid(("D",), off, first, both),
         *_grid(("D",), on, first, both),
@@ -87,7 +88,6 @@ def full_cells(real: str) -> list[Cell]:
         *_grid(("A", "B", "C", "E"), off, first, noise),
         *_grid(("A", "B", "C", "E"), on, he, noise),
         *_grid(NETS[5:], NORMS, first, noise),
-        *_wide("wide-20-128"),
         *_wide("wide-20-2048"),
         *(Cell(net, "paper", "none", "relu", "none", "noise-224px", 2) for net in "CD"),
         # The nets as the paper has them, on images.
