@@ -86,7 +86,8 @@ def compile_step(program: Program, devices: list[jax.Device]) -> Compiled:
             ("mask", (count,), jnp.bool_),
         )
     }
-    return train_step.lower(state, batch).compile()
+    # With the convolutions of accelerators, also where a CPU's compiler divides the work.
+    return train_step.trace(state, batch).lower(lowering_platforms=("tpu",)).compile()
 
 
 def memory(compiled: Compiled) -> dict[str, int]:
@@ -140,7 +141,7 @@ def collectives(text: str) -> list[dict[str, str | int]]:
 
 def group_size(line: str) -> int:
     """Returns how many devices take part in one group of a collective operation."""
-    if match := re.search(r"replica_groups=mesh\[(.*?)\] ?\{(.*?)\}", line):
+    if match := re.search(r"replica_groups=mesh\[(.*?)\][^{]*\{(.*?)\}", line):
         sizes = dict(re.findall(r"'(\w+)'=(\d+)", match[1]))
         return math.prod(int(sizes[axis]) for axis in re.findall(r"'(\w+)'", match[2]))
     if match := re.search(r"replica_groups=\[(\d+),(\d+)\]", line):
