@@ -166,6 +166,8 @@ def finetune(data: str, start: str, path: Path, data_dir: Path) -> list[dict[str
         workdir = Path(scratch) / "run"
         config = tuning_config(data, start, path, file)
         summary = train(config, workdir, time.perf_counter())
+        if summary["exit_reason"] != "finished":
+            raise KeyboardInterrupt  # stopped by a signal: nothing to store
         weights, source, name = load_run(workdir)
         scores = evaluate([weights], source, dataset=name, with_classes=True)
     kept = {key: summary[key] for key in ("steps", "parameters", "metrics")}
