@@ -30,6 +30,7 @@ def data_config() -> Callable[..., ConfigDict]:
                 "augment": "none",
                 "pad": 4,
                 "scale": (16, 16),
+                "channel_order": "RGB",
                 "flip": False,
                 "color_shift": 0.0,
                 "color_pca": "imagenet",
