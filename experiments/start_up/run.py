@@ -22,7 +22,7 @@ from vgg_jax.reporting.record import Record
 from vgg_jax.training.workdir import write_json
 
 ROUNDS = 3
-COMMON = ["--config.steps=1", "--config.eval.every_steps=0"]
+COMMON = ["--config.steps=1"]
 RUNS = {
     "VGG-16, digits at 32 pixels, batch 32": ["--config=configs/vgg16.py:digits"],
     "VGG-16, ImageNet's recipe at 224 pixels, batch 8": [

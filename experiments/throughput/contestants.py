@@ -177,6 +177,9 @@ def _torch_contestant(work: Workload, mode: str, *, compiled: bool) -> Contestan
     labels = torch.zeros(work.batch_size, dtype=torch.long, device=device)
     optimizer = torch.optim.SGD(net.parameters(), lr=1e-4, momentum=0.9)
     half = torch.autocast(device, torch.bfloat16, enabled=work.dtype == "bfloat16")
+    if compiled:
+        # Else nets count as recompilations of one another, and after eight of them run eagerly.
+        torch.compiler.reset()
     forward = torch.compile(net) if compiled else net
 
     def train() -> None:

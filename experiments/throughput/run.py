@@ -5,9 +5,9 @@
 
 quick: net D; full: nets A, D and E, with and without batch norm. Each at 32 and 224 pixels,
 inference and training; float32 on a CPU, bfloat16 on an accelerator. PyTorch is measured where it
-is installed, by torch.compile where that works too. Writes throughput.json, table.md and the
+is installed, by torch.compile where that works too. Writes throughput.json, the tables and the
 figure after every workload; a workload that is in throughput.json already is not measured again.
-`figures` rebuilds table and figure.
+`figures` rebuilds tables and figure.
 """
 
 import gc
@@ -179,13 +179,36 @@ def line(row: dict[str, Any], rows: list[dict[str, Any]]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
+def ratios(rows: list[dict[str, Any]]) -> str:
+    """This project over the others, workload by workload, as Markdown."""
+    names = ("net", "norm", "mode", "image_size", "contestant")
+    found = {tuple(row[name] for name in names): row for row in rows}
+    nets = sorted({key[:2] for key in found}, key=lambda net: (net[0], net[1] != "none"))
+    workloads = sorted({key[2:4] for key in found}, key=lambda work: (work[1], work[0]))
+    others = dict.fromkeys(row["contestant"] for row in rows if row["contestant"] != "vgg_jax")
+    compared = [(name, name, "images_per_second") for name in others]
+    compared.append(("plain Flax, peak memory", "plain Flax", "peak_bytes"))
+    head = ["net", "this project over", *(f"{mode} {size}" for mode, size in workloads)]
+    lines = [f"| {' | '.join(head)} |", "|" + " --- |" * 2 + " ---: |" * len(workloads)]
+    for net in nets:
+        for label, name, key in compared:
+            cells = []
+            for work in workloads:
+                ours, theirs = found.get((*net, *work, "vgg_jax")), found.get((*net, *work, name))
+                cells.append(f"{ours[key] / theirs[key]:.2f}" if ours and theirs else "-")
+            title = net[0] + (" + BN" if net[1] == "batch" else "")
+            lines.append(f"| {' | '.join([title, label, *cells])} |")
+    return "\n".join(lines) + "\n"
+
+
 def write_results(rows: list[dict[str, Any]], out: Path) -> None:
-    """Writes table.md and throughput.png/.svg."""
+    """Writes table.md, ratios.md and throughput.png/.svg."""
     head = ["net", "workload", "who", "images/s, median", "range", "to PyTorch eager", "GFLOP/s"]
     head += ["of a matrix product", "peak MB", "compile s"]
     lines = [f"| {' | '.join(head)} |", "|" + " --- |" * len(head)]
     lines += [line(row, rows) for row in rows]
     (out / "table.md").write_text("\n".join(lines) + "\n")
+    (out / "ratios.md").write_text(ratios(rows))
     panels = list(dict.fromkeys((r["mode"], r["image_size"]) for r in rows))
     names = list(dict.fromkeys(r["contestant"] for r in rows))
     with figure(out / "throughput", width=10, height=6) as drawing:
