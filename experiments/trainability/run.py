@@ -42,8 +42,8 @@ PRESETS = {
     "full": Preset(
         ("A", "B", "D", "E", "plain-34"),
         ("paper", "paper_variance", "glorot_normal", "he_fan_in", "he_fan_out", "orthogonal"),
-        (0.001, 0.003, 0.01, 0.03, 0.1),
-        0.25,
+        (0.003, 0.01, 0.03, 0.1),
+        0.125,
         400,
     ),
 }
