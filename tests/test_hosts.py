@@ -162,8 +162,61 @@ def test_diagnosis_over_processes(tmp_path):
         assert "first to go was" in text
 
 
+SCHEDULERS = ("SLURM_JOB_ID", "OMPI_MCA_orte_hnp_uri", "KUBERNETES_SERVICE_HOST")
+# JAX derives the coordinator's port from the job's number: the last 4096 ports.
+FIRST_PORT = 65536 - 4096
+
+
+def slurm(job: int, process: int) -> dict[str, str]:
+    """What srun gives the processes of a job on one node."""
+    return {
+        "SLURM_JOB_ID": str(job),
+        "SLURM_STEP_NODELIST": "localhost",
+        "SLURM_NTASKS": "2",
+        "SLURM_PROCID": str(process),
+        "SLURM_LOCALID": str(process),
+    }
+
+
+def open_mpi(job: int, process: int) -> dict[str, str]:
+    """What Open MPI's mpirun gives them."""
+    return {
+        "OMPI_MCA_orte_hnp_uri": f"{job}.0;tcp://127.0.0.1:34911",
+        "OMPI_COMM_WORLD_SIZE": "2",
+        "OMPI_COMM_WORLD_RANK": str(process),
+        "OMPI_COMM_WORLD_LOCAL_RANK": str(process),
+    }
+
+
+def free_job() -> int:
+    """A job's number whose port is free."""
+    for job in range(4096):
+        with socket.socket() as port:
+            try:
+                port.bind(("localhost", FIRST_PORT + job))
+            except OSError:
+                continue
+            return job
+    raise AssertionError("no free port")
+
+
+@pytest.mark.parametrize("scheduler", [slurm, open_mpi])
+def test_detected_cluster(scheduler, tmp_path, monkeypatch):
+    """The environment of a scheduler is all that two processes need to find each other."""
+    for name in SCHEDULERS:
+        monkeypatch.delenv(name, raising=False)
+    job = free_job()
+    arguments = [*NET, "--config.steps=4", "--distributed", f"--workdir={tmp_path}/run"]
+    processes = [start(*arguments, **COMPILER, **scheduler(job, process)) for process in range(2)]
+    (status, _, err), (other_status, _, other_err) = finish(processes)
+    assert (status, other_status) == (0, 0), err + other_err
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["devices"]["processes"] == 2
+    assert summary["steps"] == 4
+
+
 def test_no_cluster_to_join(tmp_path, monkeypatch):
-    for name in ("SLURM_JOB_ID", "OMPI_MCA_orte_hnp_uri", "KUBERNETES_SERVICE_HOST"):
+    for name in SCHEDULERS:
         monkeypatch.delenv(name, raising=False)  # of where the tests themselves run
     result = train(*NET, "--distributed", f"--workdir={tmp_path}/run")
     assert result.returncode == 2

@@ -40,11 +40,11 @@ PRESETS = {
         80,
     ),
     "full": Preset(
-        ("A", "B", "D", "E", "plain-34"),
+        ("A", "B", "D", "E"),
         ("paper", "paper_variance", "glorot_normal", "he_fan_in", "he_fan_out", "orthogonal"),
         (0.003, 0.01, 0.03, 0.1),
         0.125,
-        400,
+        200,
     ),
 }
 
