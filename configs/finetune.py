@@ -46,7 +46,7 @@ def get_config(argument: str = "") -> ConfigDict:
     for key in MODEL_KEYS:
         config.model[key] = getattr(weights.model, key)
     config.model.num_classes = classes
-    config.model.kernel_init = "paper"  # of the new layer: small, as its inputs are large
+    config.model.kernel_init = "he_fan_in"  # of new layers below the classifier, which is zero
 
     if not words:
         config.data.source = "folder"
@@ -64,7 +64,7 @@ def get_config(argument: str = "") -> ConfigDict:
     # A new classifier's gradients are as large as its features, which differ between weights and
     # heads by orders of magnitude: AdamW's steps do not depend on that, momentum's do.
     config.optimizer.name = "adamw"
-    config.optimizer.learning_rate = 1e-4
+    config.optimizer.learning_rate = 1e-5
     config.optimizer.weight_decay = 1e-2
     config.optimizer.schedule = "cosine"
     config.optimizer.warmup_epochs = 0.0

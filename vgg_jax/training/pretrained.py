@@ -23,6 +23,7 @@ from vgg_jax.weights.store import (
 
 # What a tensor's shape does not tell of the convolutional part.
 _NETWORK_FIELDS = ("norm", "activation", "pooling", "residual")
+_CLASSIFIER = "fc8/kernel"
 
 
 def check_pretrained(config: ConfigDict, model: VGG) -> None:
@@ -75,14 +76,18 @@ def describe_start(config: ConfigDict, model: VGG) -> str:
 
 
 def with_pretrained(state: TrainState, config: ConfigDict, model: VGG) -> TrainState:
-    """Returns the state with tensors of `config.init.weights` in place of drawn ones."""
+    """Returns the state with tensors of `config.init.weights` in place of drawn ones.
+
+    A new classifier starts at zero: with features as large as those of trained layers, drawn
+    weights would make large random logits that have to be unlearned first.
+    """
     pretrained = flat_tensors(load_weights(config.init.weights).variables)
     drawn = {"params": state.params, "batch_stats": state.batch_stats}
-    tensors = flat_tensors(drawn)
-    tensors |= {
-        name: _placed_like(tensors[name], np.asarray(pretrained[name]))
-        for name in taken_tensors(config, model)
-    }
+    tensors, taken = flat_tensors(drawn), taken_tensors(config, model)
+    tensors |= {name: _placed_like(tensors[name], np.asarray(pretrained[name])) for name in taken}
+    if _CLASSIFIER not in taken:
+        zeros = np.zeros(tensors[_CLASSIFIER].shape, tensors[_CLASSIFIER].dtype)
+        tensors[_CLASSIFIER] = _placed_like(tensors[_CLASSIFIER], zeros)
     average = state.ema
     variables = nested_variables(tensors)
     if average is not None:  # of buffers of its own: a step consumes its state
