@@ -1,7 +1,7 @@
 """Makes the CIFAR tables: depth x batch norm, beside the published ones.
 
     python -m experiments.cifar_tables.run                     everything, for an accelerator
-    python -m experiments.cifar_tables.run --preset=quick      narrow nets, one epoch, on a CPU
+    python -m experiments.cifar_tables.run --preset=quick      narrow nets, two epochs, on a CPU
     python -m experiments.cifar_tables.run --preset=full --launcher=ray --gpus_per_run=1
 
 Further arguments are those of `vgg_jax.sweep`; --dry_run prints the training commands. The runs are
