@@ -2,7 +2,7 @@
 
 import dataclasses
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 NETS = ("A", "B", "C", "D", "E", "plain-22", "plain-34", "plain-50")
 INITS = (
@@ -34,6 +34,15 @@ WIDE_BATCH_SIZES = {  # the widest: at the ends of the others' range alone
     "wide-20-128": (4, 16, 64, 256),
     "wide-20-2048": (16, 256),
 }
+QUANTITIES = (
+    "activation_grad_rms",
+    "weight_grad_norm",
+    "param_norm",
+    "preactivation_rms",
+    "preactivation_mean",
+    "saturation_fraction",
+    "dead_fraction",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,9 +109,31 @@ def full_cells(real: str) -> list[Cell]:
 
 
 def every_cell(real: str) -> list[Cell]:
-    """The whole cross, after what answers the questions."""
-    cells = full_cells(real) + _grid(NETS, NORMS, INITS, (NOISE, real), ACTIVATIONS, POOLINGS)
-    return list(dict.fromkeys(cells))
+    """The whole cross."""
+    return _grid(NETS, NORMS, INITS, (NOISE, real), ACTIVATIONS, POOLINGS)
+
+
+@dataclasses.dataclass(frozen=True)
+class Preset:
+    """What a run of the experiment measures.
+
+    Attributes:
+      cells: of the name of the real images.
+      seeds: of every cell.
+      quantities: kept of each layer, names of `vgg_jax.probes.gradients.layer_statistics`.
+    """
+
+    cells: Callable[[str], list[Cell]]
+    seeds: range
+    quantities: tuple[str, ...] = QUANTITIES
+
+
+PRESETS = {
+    "quick": Preset(quick_cells, range(3)),
+    "full": Preset(full_cells, range(10)),
+    # Two norms of gradients alone: all seven quantities would be a table of 20 MB.
+    "everything": Preset(every_cell, range(10), QUANTITIES[:2]),
+}
 
 
 def _wide(net: str) -> list[Cell]:
@@ -118,10 +149,10 @@ def _grid(
     activations: Sequence[str] = ACTIVATIONS[:1],
     poolings: Sequence[str] = POOLINGS[:1],
 ) -> list[Cell]:
-    # The initialiser and the images innermost: their cells share a compiled program.
+    # Cells one after the other share what is drawn (net, norm, init) or compiled (all but init).
     return [
         Cell(net, init, norm, activation, pooling, source, batch_size=16)
-        for activation, net, pooling, norm, source, init in itertools.product(
-            activations, nets, poolings, norms, data, inits
+        for net, norm, init, activation, pooling, source in itertools.product(
+            nets, norms, inits, activations, poolings, data
         )
     ]

@@ -15,37 +15,31 @@ from vgg_jax.data.augment import make_eval_transform
 from vgg_jax.data.pipeline import TrainPipeline
 from vgg_jax.data.sources import Source, open_source
 from vgg_jax.models import VGG
-from vgg_jax.models.initializers import lsuv
-from vgg_jax.models.vgg import ACTIVATIONS
+from vgg_jax.models.initializers import GAINS, lsuv
+from vgg_jax.models.vgg import ACTIVATIONS, POOLINGS
 from vgg_jax.probes.gradients import Arrays, Measured, layer_statistics
 from vgg_jax.random_streams import stream_key
 from vgg_jax.reporting.tables import tidy_rows
 
 CLASSES = 10
-QUANTITIES = (
-    "activation_grad_rms",
-    "weight_grad_norm",
-    "param_norm",
-    "preactivation_rms",
-    "preactivation_mean",
-    "saturation_fraction",
-    "dead_fraction",
-)
-
 Variables = dict[str, Any]
 Batch = tuple[jax.Array, jax.Array]
 
 
-def measure_cell(cell: Cell, seeds: Iterable[int], data_dir: str | None) -> list[dict[str, Any]]:
+def measure_cell(
+    cell: Cell, seeds: Iterable[int], data_dir: str | None, quantities: tuple[str, ...]
+) -> list[dict[str, Any]]:
     """Returns the tidy rows of a cell.
 
     Args:
       cell: what to measure.
       seeds: of the weights, the examples and the noise.
       data_dir: .npz file of the real images; None for cells of noise and of digits.
+      quantities: what to keep of each layer.
     """
     model = network(cell)
-    measure = compiled_probe(model.clone(kernel_init="he_fan_in"))  # whichever made the parameters
+    # The program is the same whichever initialiser made the parameters.
+    measure = compiled_probe(model.clone(kernel_init="he_fan_in"), quantities)
     rows: list[dict[str, Any]] = []
     for seed in seeds:
         images, labels = draw_batch(cell.data, cell.batch_size, seed, data_dir)
@@ -61,8 +55,7 @@ def measure_cell(cell: Cell, seeds: Iterable[int], data_dir: str | None) -> list
             "seed": seed,
             "step": 0,
         }
-        chosen = {quantity: measured[quantity] for quantity in QUANTITIES}
-        rows += tidy_rows(chosen, model.layer_names, **columns)
+        rows += tidy_rows(measured, model.layer_names, **columns)
     return rows
 
 
@@ -100,9 +93,14 @@ def loss_of(model: VGG, batch_stats: Any, batch: Batch) -> Callable[..., Any]:
     return loss_fn
 
 
-@functools.lru_cache(maxsize=2)
-def compiled_probe(model: VGG) -> Callable[[Variables, jax.Array, jax.Array], Measured]:
-    """Returns the jitted (variables, images, labels) -> measured quantities."""
+@functools.lru_cache(maxsize=len(ACTIVATIONS) * len(POOLINGS))
+def compiled_probe(
+    model: VGG, quantities: tuple[str, ...]
+) -> Callable[[Variables, jax.Array, jax.Array], Measured]:
+    """Returns the jitted (variables, images, labels) -> the quantities asked for.
+
+    They are those of `layer_statistics`, and "loss", whose layer is "all".
+    """
 
     @jax.jit
     def measure(variables: Variables, images: jax.Array, labels: jax.Array) -> Measured:
@@ -111,15 +109,24 @@ def compiled_probe(model: VGG) -> Callable[[Variables, jax.Array, jax.Array], Me
         measured, loss = layer_statistics(
             loss_fn, variables["params"], model.preactivations, activation
         )
-        return measured | {"loss": {"all": loss}}
+        measured |= {"loss": {"all": loss}}
+        return {quantity: measured[quantity] for quantity in quantities}
 
     return measure
 
 
 def initialized(model: VGG, seed: int, images: jax.Array) -> Variables:
     """Returns the variables of a seed; those of LSUV look at the images."""
-    variables = _compiled_init(model)(stream_key(seed, "params"), images[:1])
+    # What is drawn depends on the activation by its gain alone, and on pooling not at all.
+    gain = GAINS[model.activation]
+    activation = next(name for name in ACTIVATIONS if GAINS[name] == gain)
+    variables = _drawn(model.clone(activation=activation, pooling="none"), seed, images.shape[1:])
     return lsuv(model, variables, images)[0] if model.kernel_init == "lsuv" else variables
+
+
+@functools.lru_cache(maxsize=10)  # as many as seeds: cells one after the other start from the same
+def _drawn(model: VGG, seed: int, image_shape: tuple[int, ...]) -> Variables:
+    return _compiled_init(model)(stream_key(seed, "params"), jnp.zeros((1, *image_shape)))
 
 
 @functools.lru_cache(maxsize=8)

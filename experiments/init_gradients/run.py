@@ -1,11 +1,13 @@
 """How gradients travel through plain networks at initialisation, measured and predicted.
 
     python -m experiments.init_gradients.run [--preset=NAME] [--out=DIR] [--data_dir=FILE.npz]
+                                             [--nets=NET,NET,...]
     python -m experiments.init_gradients.run figures [--preset=NAME] [--out=DIR]
     python -m experiments.init_gradients.run sgd [--preset=NAME] [--out=DIR] [--data_dir=FILE.npz]
 
 The first measures cell after cell, in the order of `grid.py`, and goes on where it was stopped;
-`--data_dir` gives CIFAR-10 as an .npz file for the real images, else they are the embedded digits.
+`--data_dir` gives CIFAR-10 as an .npz file for the real images, else they are the embedded digits;
+`--nets` chooses nets, so that several processes can share the work, each with its own `--out`.
 The second rebuilds tables and figures from the csv, without measuring. The third makes the few
 steps of SGD that `sgd.py` names.
 """
@@ -15,29 +17,28 @@ import time
 from pathlib import Path
 
 from experiments.init_gradients import figures
-from experiments.init_gradients.grid import Cell, every_cell, full_cells, quick_cells
+from experiments.init_gradients.grid import PRESETS, Cell, Preset
 from vgg_jax.cli import CommandParser, run_command
 from vgg_jax.compilation_cache import enable_compilation_cache
-from vgg_jax.errors import UserError
+from vgg_jax.errors import UserError, unknown_name
 from vgg_jax.reporting.record import Record
 from vgg_jax.reporting.tables import read_table, write_table
 
 MODULE = "experiments.init_gradients.run"
-CELLS = {"quick": quick_cells, "full": full_cells, "everything": every_cell}
-SEEDS = {"quick": range(3), "full": range(10), "everything": range(10)}
 
 
 def main(argv: list[str]) -> int:
     """Runs the command line; returns its exit status."""
     parser = CommandParser(MODULE, __doc__)
     parser.add_argument("what", nargs="?", choices=("measure", "sgd", "figures"), default="measure")
-    parser.add_argument("--preset", choices=[*CELLS], default="quick")
+    parser.add_argument("--preset", choices=[*PRESETS], default="quick")
     parser.add_argument("--out", type=Path, help="default: results/PRESET beside this file")
+    parser.add_argument("--nets", type=lambda names: names.split(","), help="default: all")
     parser.add_argument("--data_dir", help="CIFAR-10 as .npz, with x_train and y_train")
     arguments = parser.parse_args(argv)
     out = arguments.out or Path(__file__).parent / "results" / arguments.preset
     if arguments.what == "measure":
-        measure(arguments.preset, out, arguments.data_dir, argv)
+        measure(PRESETS[arguments.preset], arguments.nets, out, arguments.data_dir, argv)
     if arguments.what == "sgd":
         descend(out, arguments.data_dir, argv)
     gather(out)
@@ -47,20 +48,28 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def measure(preset: str, out: Path, data_dir: str | None, argv: list[str]) -> None:
+def measure(
+    preset: Preset, nets: list[str] | None, out: Path, data_dir: str | None, argv: list[str]
+) -> None:
     """Measures the cells that are not stored yet, each into a file of its own."""
     from experiments.init_gradients.measure import measure_cell  # starts JAX
 
+    cells = preset.cells(real_images(data_dir))
+    if nets is not None:
+        known = {cell.net for cell in cells}
+        for net in nets:
+            if net not in known:
+                raise unknown_name("net of this preset", net, known)
+        cells = [cell for cell in cells if cell.net in nets]
     enable_compilation_cache()
     (out / "cells").mkdir(parents=True, exist_ok=True)
     record = Record(out, MODULE, argv)
-    cells = CELLS[preset](real_images(data_dir))
     stored = stored_cells(out)
     left = [cell for cell in cells if cell not in stored]
     print(f"{len(cells)} cells, {len(cells) - len(left)} of them stored in {out}", flush=True)
     start = time.perf_counter()
     for done, cell in enumerate(left, 1):
-        rows = measure_cell(cell, SEEDS[preset], data_dir)
+        rows = measure_cell(cell, preset.seeds, data_dir, preset.quantities)
         write_table(out / "cells" / f"{cell.name}.csv", rows)
         record.write(cells=done)
         seconds = (time.perf_counter() - start) / done * (len(left) - done)

@@ -20,6 +20,7 @@ from experiments.init_gradients.measure import (
 from vgg_jax.models import VGG
 from vgg_jax.reporting.tables import COLUMNS, tidy_rows
 
+SHOWN = ("activation_grad_rms", "loss")
 SGD_COLUMNS = (*COLUMNS[:-3], "width", "learning_rate", *COLUMNS[-3:])
 
 
@@ -54,7 +55,7 @@ def measure_descent(descent: Descent, data: str, data_dir: str | None) -> list[d
         descent.net, descent.init, descent.norm, "relu", descent.pooling, data, descent.batch_size
     )
     model = network(cell).clone(width=descent.width)
-    probe, step = compiled_probe(model), compiled_step(model)
+    probe, step = compiled_probe(model, SHOWN), compiled_step(model)
     rows: list[dict[str, Any]] = []
     for seed in range(descent.seeds):
         batches = draw_batches(data, descent.batch_size, seed, data_dir, descent.steps[-1] + 1)
@@ -62,15 +63,14 @@ def measure_descent(descent: Descent, data: str, data_dir: str | None) -> list[d
             variables = initialized(model, seed, batches[0][0])
             for done, batch in enumerate(batches):
                 if done in descent.steps:
-                    measured = probe(variables, *batch)
+                    measured = jax.device_get(probe(variables, *batch))
                     columns = dataclasses.asdict(cell) | {
                         "seed": seed,
                         "step": done,
                         "width": descent.width,
                         "learning_rate": rate,
                     }
-                    shown = {name: measured[name] for name in ("activation_grad_rms", "loss")}
-                    rows += tidy_rows(jax.device_get(shown), model.layer_names, **columns)
+                    rows += tidy_rows(measured, model.layer_names, **columns)
                 variables = step(variables, jnp.float32(rate), batch)
             print(f"{descent.net} {descent.init} seed {seed}, rate {rate:g}: done", flush=True)
     return rows

@@ -7,7 +7,15 @@ import pytest
 
 from experiments.init_gradients import run as init_gradients
 from experiments.init_gradients import sgd
-from experiments.init_gradients.grid import WIDE_STAGES, Cell, every_cell, full_cells
+from experiments.init_gradients.grid import (
+    PRESETS,
+    QUANTITIES,
+    WIDE_STAGES,
+    Cell,
+    every_cell,
+    full_cells,
+)
+from experiments.init_gradients.measure import _drawn, compiled_probe, measure_cell
 from experiments.trainability import run as trainability
 from experiments.trainability.cells import CURE
 from experiments.training_gradients import run as training_gradients
@@ -21,7 +29,8 @@ def test_init_gradients_goes_on_and_redraws(tmp_path, monkeypatch, capsys):
     cells = [Cell("wide-20", "he_fan_in", "batch", "relu", "none", "noise-2px", n) for n in (2, 4)]
     arguments = [f"--out={tmp_path}"]
     for known in (cells[:1], cells):
-        monkeypatch.setitem(init_gradients.CELLS, "quick", lambda real, known=known: known)
+        quick = dataclasses.replace(PRESETS["quick"], cells=lambda real, known=known: known)
+        monkeypatch.setitem(PRESETS, "quick", quick)
         assert init_gradients.main(arguments) == 0
     assert "2 cells, 1 of them stored" in capsys.readouterr().out
     table = read_table(tmp_path / "measurements.csv.gz")
@@ -51,12 +60,45 @@ def test_steps_of_sgd(tmp_path, monkeypatch):
     assert (tmp_path / "sgd" / "after_sgd.png").exists()
 
 
-def test_everything_is_the_whole_cross_after_full():
+def test_everything_is_the_whole_cross_with_the_cells_of_full():
     full, cells = full_cells("cifar10"), every_cell("cifar10")
-    grid = [cell for cell in cells if cell.data in ("noise", "cifar10") and cell.batch_size == 16]
-    assert len(cells) == len(set(cells))
-    assert len(grid) == 8 * 8 * 2 * 3 * 3 * 2
-    assert cells[: len(full)] == full
+    assert len(cells) == len(set(cells)) == 8 * 8 * 2 * 3 * 3 * 2
+    others = {cell.net for cell in full if cell not in cells}
+    assert others == {*WIDE_STAGES, "C", "D"}  # the wide networks, and two at 224 pixels
+
+
+def test_cells_in_any_order_measure_the_same(monkeypatch):
+    """Weights and programs are kept from cell to cell."""
+    monkeypatch.setitem(VARIANTS, "tiny", ("3-8", "3-8"))
+    cells = [
+        Cell("tiny", init, norm, activation, pooling, "noise", 4)
+        for init in ("orthogonal", "lsuv")
+        for norm in ("none", "batch")
+        for activation in ("relu", "tanh")
+        for pooling in ("max", "average")
+    ]
+
+    def measured(order):
+        return {cell: measure_cell(cell, range(2), None, QUANTITIES) for cell in order}
+
+    kept = measured(cells)
+    for cache in (compiled_probe, _drawn):
+        cache.cache_clear()
+    assert measured(reversed(cells)) == kept
+    values = [tuple(row["value"] for row in rows) for rows in kept.values()]
+    assert len(set(values)) == len(cells)
+
+
+def test_nets_are_chosen_by_name(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(VARIANTS, "tiny", ("3-8", "3-8"))
+    cells = [Cell(net, "paper", "none", "relu", "none", "noise", 2) for net in ("tiny", "E")]
+    quick = dataclasses.replace(PRESETS["quick"], cells=lambda real: cells)
+    monkeypatch.setitem(PRESETS, "quick", quick)
+    with pytest.raises(UserError, match=r"unknown net of this preset 'tyni'\. Did you mean 'tiny'"):
+        init_gradients.main([f"--out={tmp_path}", "--nets=tyni"])
+    assert init_gradients.main([f"--out={tmp_path}", "--nets=tiny"]) == 0
+    table = read_table(tmp_path / "measurements.csv.gz")
+    assert set(table["net"].tolist()) == {"tiny"}
 
 
 def test_training_gradients(tmp_path, monkeypatch):

@@ -25,6 +25,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
 from jax.nn import initializers
 from jax.typing import DTypeLike
 
@@ -125,31 +127,73 @@ def lsuv(
     Raises:
       UserError: the output of a layer is constant or not finite.
     """
-    output_variances = functools.partial(_output_variances, model.clone(dropout=0.0))
-    params = dict(variables["params"])
-    measured: dict[str, list[float]] = {}
-    variances = output_variances(variables, images)
+    plain = model.clone(dropout=0.0, remat=False)
+    factors, variances = jax.device_get(
+        _unit_variances(plain, tolerance, max_iterations, variables, images)
+    )
+    measured = {name: values[~np.isnan(values)].tolist() for name, values in variances.items()}
     for name in model.layer_names:
-        measured[name] = [float(variances[name])]
-        while abs(measured[name][-1] - 1) > tolerance and len(measured[name]) <= max_iterations:
-            variance = measured[name][-1]
-            if not 0 < variance < float("inf"):
-                raise UserError(
-                    f"LSUV: the output of {name} has variance {variance} on this batch.\n"
-                    "Give it varied, finite images, or use another kernel_init"
-                )
-            params[name] = params[name] | {"kernel": params[name]["kernel"] / variance**0.5}
-            variances = output_variances({**variables, "params": params}, images)
-            measured[name].append(float(variances[name]))
-    return {**variables, "params": params}, measured
+        if not measured[name] or not 0 < measured[name][-1] < float("inf"):
+            variance = measured[name][-1] if measured[name] else float("nan")
+            raise UserError(
+                f"LSUV: the output of {name} has variance {variance} on this batch.\n"
+                "Give it varied, finite images, or use another kernel_init"
+            )
+    params = {
+        name: leaves | {"kernel": leaves["kernel"] * factors[name]} if name in factors else leaves
+        for name, leaves in variables["params"].items()
+    }
+    return {**variables, "params": params}, {name: measured[name] for name in model.layer_names}
 
 
-@functools.partial(jax.jit, static_argnums=0)  # so that a second call need not compile again
-def _output_variances(
-    model: "VGG", variables: Mapping[str, Any], images: jax.Array
-) -> dict[str, jax.Array]:
-    (_, endpoints), _ = model.apply(variables, images, train=True, mutable=["batch_stats"])
-    return {name: endpoints[name].astype(jnp.float32).var() for name in model.layer_names}
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _unit_variances(
+    model: "VGG",
+    tolerance: float,
+    max_iterations: int,
+    variables: Mapping[str, Any],
+    images: jax.Array,
+) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
+    """Returns the factor of each kernel, and the variances measured, NaN past the last of them.
+
+    One forward pass does: a layer's output is its product with the kernel, which scales as the
+    kernel does, and a bias; the next layer sees the rescaled output.
+    """
+    layers = model.layer_names
+    factors: dict[str, jax.Array] = {}
+    measured: dict[str, jax.Array] = {}
+
+    def rescale(
+        layer: Callable[..., Any], args: Any, kwargs: Any, context: nn.module.InterceptorContext
+    ) -> Any:
+        output = layer(*args, **kwargs)
+        name = context.module.name
+        if name not in layers or context.method_name != "__call__":
+            return output
+        bias = variables["params"][name]["bias"].astype(jnp.float32)
+        product = output.astype(jnp.float32) - bias
+
+        def goes_on(state: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
+            count, _, variances = state
+            variance = variances[count]
+            usable = (variance > 0) & (variance < jnp.inf)
+            return usable & (jnp.abs(variance - 1) > tolerance) & (count < max_iterations)
+
+        def iteration(state: tuple[jax.Array, jax.Array, jax.Array]) -> Any:
+            count, factor, variances = state
+            factor = factor / jnp.sqrt(variances[count])
+            variance = (factor * product + bias).var()
+            return count + 1, factor, variances.at[count + 1].set(variance)
+
+        first = (product + bias).var()
+        variances = jnp.full(max_iterations + 1, jnp.nan).at[0].set(first)
+        start = (jnp.int32(0), jnp.float32(1), variances)
+        _, factors[name], measured[name] = jax.lax.while_loop(goes_on, iteration, start)
+        return (factors[name] * product + bias).astype(output.dtype)
+
+    with nn.intercept_methods(rescale):
+        model.apply(variables, images, train=True, mutable=["batch_stats"])
+    return factors, measured
 
 
 def _delta_orthogonal(gain: float) -> Initializer:
