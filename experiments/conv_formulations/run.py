@@ -24,7 +24,7 @@ from vgg_jax.training.workdir import environment, write_json
 # Image size and batch size.
 WORKLOADS = {"quick": [(32, 16)], "full": [(32, 128), (224, 8)]}
 STAGES = [(64, 2), (128, 2), (256, 3), (512, 3), (512, 3)]
-FORMULATIONS = [conv.library, conv.taps, conv.winograd]
+FORMULATIONS = [conv.library, conv.positions, conv.patches, conv.winograd]
 DIRECTIONS = ["forward", "images", "kernel"]
 ROUNDS = 5
 PRODUCT = 1024  # rows, columns and depth of the matrix product that is the yardstick
@@ -80,9 +80,11 @@ def measure(shape: tuple[int, int, int, int], direction: str) -> dict:
     matrix = jax.random.normal(keys[3], (PRODUCT, PRODUCT))
     operations: dict[str, Callable[[], jax.Array]] = {
         formulation.__name__: compile_direction(formulation, direction, images, kernel, cotangent)
-        # The library needs seconds for maps smaller than its kernel.
         for formulation in FORMULATIONS
-        if size > 2 or formulation is not conv.library
+        # The library needs seconds for maps smaller than its kernel; each position of a large map
+        # would be an operation of its own.
+        if not (size <= 2 and formulation is conv.library)
+        and not (size > 8 and formulation is conv.positions)
     }
     product = jax.jit(jnp.dot)
     operations["product"] = lambda: product(matrix, matrix)

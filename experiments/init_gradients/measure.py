@@ -11,6 +11,7 @@ import optax
 
 from configs.base import vgg
 from experiments.init_gradients.grid import IMAGE_SIZES, WIDE_STAGES, Cell
+from vgg_jax.compiling import DRAWING, on_cpu
 from vgg_jax.data.augment import make_eval_transform
 from vgg_jax.data.pipeline import TrainPipeline
 from vgg_jax.data.sources import Source, open_source
@@ -131,9 +132,7 @@ def _drawn(model: VGG, seed: int, image_shape: tuple[int, ...]) -> Variables:
 
 @functools.lru_cache(maxsize=8)
 def _compiled_init(model: VGG) -> Callable[[jax.Array, jax.Array], Variables]:
-    # Drawing the parameters is no heavy program: let a CPU's compiler be quick about it.
-    options = {"xla_backend_optimization_level": 1} if jax.default_backend() == "cpu" else None
-    return jax.jit(model.init, compiler_options=options)
+    return jax.jit(model.init, compiler_options=on_cpu(DRAWING))
 
 
 def draw_batch(data: str, batch_size: int, seed: int, data_dir: str | None) -> Batch:

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from vgg_jax.compiling import NETWORK, Options, on_cpu
 from vgg_jax.models import build_model
 from vgg_jax.models.variants import Stage, resolve_stages
 from vgg_jax.training.state import init_variables, new_state
@@ -67,7 +68,7 @@ def this_project(work: Workload, mode: str) -> Contestant:
         "num_classes": work.head[-1],
     }
     model = build_model(config, image_size=work.image_size, compute_dtype=work.dtype)
-    return _jax_contestant(model, work, mode)
+    return _jax_contestant(model, work, mode, on_cpu(NETWORK))
 
 
 class PlainFlax(nn.Module):
@@ -98,10 +99,12 @@ class PlainFlax(nn.Module):
 def plain_flax(work: Workload, mode: str) -> Contestant:
     """nn.Conv, nn.max_pool and the same step around them."""
     model = PlainFlax(work.stages, work.norm, work.head, jnp.dtype(work.dtype))
-    return _jax_contestant(model, work, mode)
+    return _jax_contestant(model, work, mode, None)
 
 
-def _jax_contestant(model: nn.Module, work: Workload, mode: str) -> Contestant:
+def _jax_contestant(
+    model: nn.Module, work: Workload, mode: str, options: Options | None
+) -> Contestant:
     optimizer = optax.sgd(1e-4, 0.9)
     state = jax.jit(
         lambda: new_state(init_variables(model, 0, work.image_size), optimizer, with_ema=False)
@@ -113,6 +116,7 @@ def _jax_contestant(model: nn.Module, work: Workload, mode: str) -> Contestant:
         step = jax.jit(
             make_train_step(model, optimizer, lambda keys, images: images, seed=0),
             donate_argnums=0,
+            compiler_options=options,
         )
     else:
 
@@ -121,7 +125,7 @@ def _jax_contestant(model: nn.Module, work: Workload, mode: str) -> Contestant:
             return state, logits
 
         # The state goes through untouched, so donated it costs nothing.
-        step = jax.jit(infer, donate_argnums=0)
+        step = jax.jit(infer, donate_argnums=0, compiler_options=options)
 
     start = time.perf_counter()
     compiled = step.lower(state, batch).compile()

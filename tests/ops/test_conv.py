@@ -9,6 +9,7 @@ import pytest
 from jax import lax
 from jax.sharding import NamedSharding, PartitionSpec
 
+from tests.models.nets import quick_jit
 from vgg_jax.ops import conv
 
 # Reaches every formulation: (N, H, W, C_in, C_out, K).
@@ -152,6 +153,22 @@ def test_winograd_equals_the_library(shape: tuple[int, ...]) -> None:
             assert_same(actual, jax.jit(transform(library))(images, kernel), 1e-10)
 
 
+@pytest.mark.parametrize(
+    "shape", [(6, 9, 7, 3, 2, 3), (1, 1, 2, 3, 4, 3), (2, 7, 5, 4, 3, 3), (4, 6, 4, 2, 3, 3)]
+)
+@pytest.mark.parametrize("elements", [1, 500, 2000])
+def test_patches_equal_the_library(
+    shape: tuple[int, ...], elements: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In strips of one row and of several, and of several images."""
+    monkeypatch.setattr(conv, "_PATCH_ELEMENTS", elements)
+    with jax.enable_x64(True):
+        images, kernel = operands(shape, "float64")
+        for transform in (lambda convolve: convolve, gradients):
+            actual = quick_jit(transform(conv.patches))(images, kernel)
+            assert_same(actual, quick_jit(transform(library))(images, kernel), 1e-10)
+
+
 @pytest.mark.parametrize("channels", [64, 256])
 def test_rounding_error_of_winograd(channels: int) -> None:
     """In float32, where its transforms lose two to three bits against the library's 1e-6."""
@@ -172,10 +189,16 @@ def test_the_choice_follows_the_shape() -> None:
     """What the comments in ops/conv.py say, at VGG-16's own layers."""
     assert conv.along_images((128, 8, 8, 256), (3, 3, 256, 256)) is conv.winograd
     assert conv.along_images((8, 224, 224, 64), (3, 3, 64, 64)) is conv.library
-    assert conv.along_images((128, 2, 2, 512), (3, 3, 512, 512)) is conv.taps
-    assert conv.along_kernel((8, 224, 224, 64), (3, 3, 64, 64)) is conv.winograd
+    assert conv.along_images((128, 2, 2, 512), (3, 3, 512, 512)) is conv.positions
+    assert conv.along_kernel((8, 224, 224, 64), (3, 3, 64, 64)) is conv.patches
     assert conv.along_kernel((8, 112, 112, 128), (3, 3, 128, 128)) is conv.winograd
-    assert conv.along_kernel((8, 14, 14, 512), (3, 3, 512, 512)) is conv.library
+    assert conv.along_kernel((8, 32, 32, 3), (3, 3, 3, 64)) is conv.patches
+    assert conv.along_kernel((8, 32, 32, 3), (5, 5, 3, 64)) is conv.library
+    assert conv.along_kernel((8, 112, 112, 128), (3, 3, 128, 128)) is conv.winograd
+    assert conv.along_kernel((8, 14, 14, 512), (3, 3, 512, 512)) is conv.winograd
+    assert conv.along_images((128, 4, 4, 512), (3, 3, 512, 512)) is conv.winograd
+    assert conv.along_images((16, 4, 4, 512), (3, 3, 512, 512)) is conv.positions
+    assert conv.along_images((8, 56, 56, 256), (1, 1, 256, 256)) is conv.pointwise
     # One image is too few tiles for the kernel's transform to pay.
     assert conv.along_images((1, 28, 28, 512), (3, 3, 512, 512)) is conv.library
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 import jax
 import numpy as np
 
+from vgg_jax.compiling import NETWORK, on_cpu
 from vgg_jax.data.preprocessing import Preprocessing
 from vgg_jax.data.sources import Source
 from vgg_jax.errors import UserError, unknown_name
@@ -15,10 +16,9 @@ from vgg_jax.models import VGG
 from vgg_jax.weights.store import Weights
 
 
-@functools.partial(jax.jit, static_argnames=("model", "preprocessing", "mirrored"))
 def class_probabilities(
     variables: dict,
-    images: jax.Array,
+    images: jax.Array | np.ndarray,
     *,
     model: VGG,
     preprocessing: Preprocessing,
@@ -36,6 +36,25 @@ def class_probabilities(
     Returns:
       float32 (N, classes): softmax of the spatial mean of the score map.
     """
+    return _compiled()(
+        variables, images, model=model, preprocessing=preprocessing, mirrored=mirrored
+    )
+
+
+@functools.cache  # on the first call: to ask for the backend when imported would start it
+def _compiled() -> Callable[..., jax.Array]:
+    static = ("model", "preprocessing", "mirrored")
+    return jax.jit(_class_probabilities, static_argnames=static, compiler_options=on_cpu(NETWORK))
+
+
+def _class_probabilities(
+    variables: dict,
+    images: jax.Array,
+    *,
+    model: VGG,
+    preprocessing: Preprocessing,
+    mirrored: bool,
+) -> jax.Array:
     inputs = preprocessing.normalize(images)
     logits, _ = model.apply(variables, inputs)
     probabilities = jax.nn.softmax(logits)

@@ -35,9 +35,12 @@ _INPUT_TRANSFORM = np.array(
 _KERNEL_TRANSFORM = (
     np.array([[6, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [1, -2, 4], [0, 0, 24]]) / 24
 )
+# Along both axes at once, columns first as the tiles have them: (36, 9).
+_KERNEL_TRANSFORM_2D = np.einsum("jc,ir->jirc", _KERNEL_TRANSFORM, _KERNEL_TRANSFORM).reshape(36, 9)
 _OUTPUT_TRANSFORM = np.array(
     [[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]]
 )
+_PATCH_ELEMENTS = 2**20  # positions times nine times channels: 4 MB
 _PART_ELEMENTS = 2**15  # tiles times channels: 5 MB once transformed, which the caches hold
 
 
@@ -89,11 +92,11 @@ def _per_backend(
 
 def along_images(images: Shape, kernel: Shape) -> Formulation:
     """Chooses for the forward pass and for the gradient with respect to the images."""
-    _, height, width, _ = images
-    # 512 channels: 334 at 2x2 maps (the library: 2), 250 for 187 at 4x4, where most taps reach the
-    # padding.
-    if kernel[0] == 1 or max(height, width) <= 4:
-        return taps
+    width = images[2]
+    if kernel[0] == 1:
+        return pointwise
+    if _is_small(images, kernel):
+        return positions
     # 64 channels: 118 for 71 at 32x32 maps. 128: 209 for 198 at 16x16, 166 for 166 at 112x112. 256:
     # 353 for 197 at 8x8, 257 for 192 at 56x56. 512: 303 for 192 at 28x28. With 64 channels at
     # 224x224 the library's long rows suit it, and the transforms do not pay.
@@ -104,13 +107,22 @@ def along_images(images: Shape, kernel: Shape) -> Formulation:
 
 def along_kernel(images: Shape, kernel: Shape) -> Formulation:
     """Chooses for the gradient with respect to the kernel."""
-    _, height, width, _ = images
-    # 512 channels: 237 at 2x2 maps, where Winograd's tiles are mostly padding.
-    if kernel[0] == 1 or max(height, width) <= 2:
-        return taps
+    width = images[2]
+    if kernel[0] == 1:
+        return pointwise
+    if _is_small(images, kernel):
+        return positions
     # 64 channels: 112 for 43 at 32x32 maps, 62 for 30 at 224x224. 128: 144 for 23 at 112x112. 256:
     # 287 for 135 at 8x8, 222 for 84 at 56x56. 512: 199 for 143 at 4x4.
-    return winograd if _suits_winograd(images, kernel) else library
+    if _suits_winograd(images, kernel) and width <= 128:
+        return winograd
+    return patches if kernel[0] == 3 else library
+
+
+def _is_small(images: Shape, kernel: Shape) -> bool:
+    # The library reaches 2 at 2x2 maps, and Winograd's tiles are mostly padding there.
+    largest = max(images[1:3])
+    return largest <= 2 or (largest <= 4 and not _suits_winograd(images, kernel))
 
 
 def _suits_winograd(images: Shape, kernel: Shape) -> bool:
@@ -122,7 +134,7 @@ def _suits_winograd(images: Shape, kernel: Shape) -> bool:
         # 32 channels: the transforms cost as much as the products save.
         and min(channels) >= 64
         # 14x14 maps: 16x16 positions are computed, and 167 for 181 are left.
-        and 16 * down * across <= 1.25 * height * width
+        and 16 * down * across <= 1.31 * height * width
         # Few tiles: transforming the kernel costs more than the products.
         and n * down * across >= max(channels) // 4
     )
@@ -134,31 +146,68 @@ def library(images: jax.Array, kernel: jax.Array) -> jax.Array:
     )
 
 
-def taps(images: jax.Array, kernel: jax.Array) -> jax.Array:
-    """A matrix product for each tap of the kernel, with the positions alone that it joins."""
-    _, height, width, _ = images.shape
-    size = kernel.shape[0]
+def pointwise(images: jax.Array, kernel: jax.Array) -> jax.Array:
+    """A matrix product: of a 1x1 kernel alone."""
+    return images @ kernel[0, 0]
 
-    def product(row: int, column: int) -> jax.Array:
-        inputs, outputs = zip(_overlap(height, row), _overlap(width, column), strict=True)
-        (top, bottom), (left, right) = outputs
-        part = images[:, slice(*inputs[0]), slice(*inputs[1])]
-        tap = kernel[row + size // 2, column + size // 2]
-        margins = ((0, 0), (top, height - bottom), (left, width - right), (0, 0))
-        return jnp.pad(part @ tap, margins)
 
-    rows, columns = (
-        range(-min(size // 2, extent - 1), min(size // 2, extent - 1) + 1)
-        for extent in (height, width)
+def positions(images: jax.Array, kernel: jax.Array) -> jax.Array:
+    """A matrix product for each position of a small map, with the inputs in the kernel's reach."""
+    n, height, width, _ = images.shape
+    features = kernel.shape[-1]
+    half = kernel.shape[0] // 2
+
+    def at(row: int, column: int) -> jax.Array:
+        (rows, kernel_rows), (columns, kernel_columns) = (
+            _reach(extent, place, half) for extent, place in ((height, row), (width, column))
+        )
+        inputs = images[:, rows, columns].reshape(n, -1)
+        return inputs @ kernel[kernel_rows, kernel_columns].reshape(-1, features)
+
+    outputs = [at(row, column) for row in range(height) for column in range(width)]
+    return jnp.stack(outputs, axis=1).reshape(n, height, width, features)
+
+
+def _reach(extent: int, place: int, half: int) -> tuple[slice, slice]:
+    """The inputs that a kernel around `place` reaches, and the part of the kernel that does."""
+    first, last = max(0, place - half), min(extent, place + half + 1)
+    return slice(first, last), slice(first - place + half, last - place + half)
+
+
+def patches(images: jax.Array, kernel: jax.Array) -> jax.Array:
+    """A matrix product with the 3x3 surroundings of every position, written out.
+
+    For a part at a time, so that its surroundings stay in the cache: several images, or a strip of
+    rows of one.
+    """
+    n, height, width, channels = images.shape
+    features = kernel.shape[-1]
+    part_rows = max(_PATCH_ELEMENTS // (9 * channels * width), 1)
+    count = _largest_divisor(n, part_rows // height)
+    rows = _largest_divisor(height, part_rows)
+    strips = images.reshape(n, height // rows, rows, width, channels)
+    # The row above each strip and the row below it, zero where the image ends.
+    above = jnp.pad(strips[:, :-1, -1], ((0, 0), (1, 0), (0, 0), (0, 0)))
+    below = jnp.pad(strips[:, 1:, 0], ((0, 0), (0, 1), (0, 0), (0, 0)))
+    # Output channels first, as for `winograd`.
+    matrix = kernel.transpose(3, 0, 1, 2).reshape(features, -1)
+
+    # Rematerialised: the transpose would keep the surroundings of every part.
+    @partial(jax.checkpoint, prevent_cse=False)
+    def convolve(part: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
+        strip, above, below = (x.reshape(count, -1, width, channels) for x in part)
+        rows_around = jnp.concatenate([above, strip, below], axis=1)
+        padded = jnp.pad(rows_around, ((0, 0), (0, 0), (1, 1), (0, 0)))
+        shifted = [padded[:, i : i + rows, j : j + width] for i in range(3) for j in range(3)]
+        surroundings = jnp.concatenate(shifted, axis=-1).reshape(-1, 9 * channels)
+        return lax.dot_general(surroundings, matrix, (((1,), (1,)), ((), ())))
+
+    parts = (
+        strips.reshape(-1, count * rows, width, channels),
+        above.reshape(-1, count, width, channels),
+        below.reshape(-1, count, width, channels),
     )
-    products = [product(row, column) for row in rows for column in columns]
-    return sum(products[1:], products[0])
-
-
-def _overlap(extent: int, offset: int) -> tuple[tuple[int, int], tuple[int, int]]:
-    """The ranges of inputs and of outputs that a tap at `offset` from the centre joins."""
-    outputs = max(0, -offset), extent - max(0, offset)
-    return (outputs[0] + offset, outputs[1] + offset), outputs
+    return lax.map(convolve, parts).reshape(n, height, width, features)
 
 
 def winograd(images: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -174,22 +223,23 @@ def winograd(images: jax.Array, kernel: jax.Array) -> jax.Array:
     count = _largest_divisor(n, part_tiles // (down * across))
     margins = ((0, 0), (1, 4 * down + 3 - height), (1, 4 * across + 3 - width), (0, 0))
     # Output channels first: so the transpose of a product is a product without a transposition.
-    factors = _mix(_KERNEL_TRANSFORM, _mix(_KERNEL_TRANSFORM, kernel.swapaxes(2, 3)).swapaxes(0, 1))
-    factors = factors.reshape(36, features, channels)
+    factors = _mix(_KERNEL_TRANSFORM_2D, kernel.reshape(9, channels, features).swapaxes(1, 2))
 
     # Rematerialised: the transpose would keep the tiles of every part.
     @partial(jax.checkpoint, prevent_cse=False)
     def convolve(part: jax.Array) -> jax.Array:
-        padded = jnp.pad(part, margins)
+        padded = jnp.pad(part.reshape(count, height, width, channels), margins)
         tiles = _mix(_INPUT_TRANSFORM, _windows(padded, 1))
         tiles = _mix(_INPUT_TRANSFORM, _windows(tiles, 3)).reshape(36, -1, channels)
         products = lax.dot_general(tiles, factors, (((2,), (2,)), ((0,), (0,))))
         columns = _mix(_OUTPUT_TRANSFORM, products.reshape(6, 6, -1, features))
         outputs = _mix(_OUTPUT_TRANSFORM, columns.swapaxes(0, 1))
         outputs = outputs.reshape(4, 4, count, down, across, features).transpose(2, 3, 0, 4, 1, 5)
-        return outputs.reshape(count, 4 * down, 4 * across, features)[:, :height, :width]
+        outputs = outputs.reshape(count, 4 * down, 4 * across, features)[:, :height, :width]
+        return outputs.reshape(count * height, width, features)
 
-    parts = lax.map(convolve, images.reshape(n // count, count, height, width, channels))
+    # No axis of length 1 beside the loop's: XLA would copy the whole array to move it.
+    parts = lax.map(convolve, images.reshape(n // count, count * height, width, channels))
     return parts.reshape(n, height, width, features)
 
 

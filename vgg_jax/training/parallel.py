@@ -11,6 +11,7 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from vgg_jax.compiling import DRAWING, NETWORK, on_cpu
 from vgg_jax.errors import UserError, unknown_name
 from vgg_jax.training.resident import Dispatch, scan_steps
 from vgg_jax.training.state import TrainState
@@ -60,14 +61,16 @@ class Parallel:
     def init(self, init_fn: Callable[[], TrainState]) -> TrainState:
         """Returns the state that `init_fn` makes, placed on the devices."""
         shardings = self._shardings(jax.eval_shape(init_fn))
-        # Drawing the parameters happens once: a CPU compiles it in a third of the time this way.
-        on_cpu = self._mesh.devices.flat[0].platform == "cpu"
-        options = {"xla_backend_optimization_level": 1} if on_cpu else None
+        options = on_cpu(DRAWING)
         return jax.jit(init_fn, out_shardings=shardings, compiler_options=options)()
 
     def compile_steps(self, train: TrainStep, evaluate: EvalStep) -> tuple[TrainStep, EvalStep]:
         """Returns both steps compiled; the train step consumes (donates) its state."""
-        return jax.jit(self._constrained(train), donate_argnums=0), jax.jit(evaluate)
+        options = on_cpu(NETWORK)
+        return (
+            jax.jit(self._constrained(train), donate_argnums=0, compiler_options=options),
+            jax.jit(evaluate, compiler_options=options),
+        )
 
     def compile_dispatch(self, train: TrainStep, data: dict[str, np.ndarray]) -> Dispatch:
         """Returns several steps at a time over a training set that is copied to every device.
@@ -79,7 +82,9 @@ class Parallel:
         Raises:
           UserError: this way of running cannot.
         """
-        steps = jax.jit(scan_steps(self._constrained(train)), donate_argnums=0)
+        steps = jax.jit(
+            scan_steps(self._constrained(train)), donate_argnums=0, compiler_options=on_cpu(NETWORK)
+        )
         resident = {
             name: jax.make_array_from_process_local_data(self._sharding(), array)
             for name, array in data.items()

@@ -1,11 +1,13 @@
 """The probes along a run: every so many steps, tidy tables under `WORKDIR/probes/`."""
 
+import functools
 from pathlib import Path
 from typing import Any
 
 import jax
 from ml_collections import ConfigDict
 
+from vgg_jax.compiling import NETWORK, on_cpu
 from vgg_jax.models.vgg import ACTIVATIONS
 from vgg_jax.probes.gradients import Measured, layer_statistics
 from vgg_jax.probes.noise import gradient_noise
@@ -88,7 +90,7 @@ def make_probe(config: ConfigDict, run: Run) -> Any:
     smoothing = config.optimizer.label_smoothing
     parts = micro_batches(config.data.batch_size, config.model.norm_group or 1)
 
-    @jax.jit
+    @functools.partial(jax.jit, compiler_options=on_cpu(NETWORK))
     def measure(state: TrainState, batch: Batch) -> Measured:
         keys = example_keys(seed, state.step, batch["label"].shape[0])
         seen = {"image": run.augment(keys, batch["image"]), "label": batch["label"]}

@@ -41,7 +41,7 @@ def make_train_step(
 
     A step whose loss or gradient is not finite only clears `state.healthy`: it and all steps after
     it leave the rest alone, so the state that led there is at hand when the host learns of it
-    (`vgg_jax.training.diagnosis`). The selection costs nothing: it fuses with the update.
+    (`vgg_jax.training.diagnosis`).
 
     Args:
       model: maps (images, train) to (logits, endpoints).
@@ -108,6 +108,23 @@ def make_train_step(
         total, _ = lax.scan(add_micro_batch, zeros, micro)
         return jax.tree.map(lambda x: x / accumulate, total)
 
+    def advance(state: TrainState, grads: PyTree, batch_stats: PyTree) -> TrainState:
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        average = state.ema
+        if average is not None:
+            average = jax.tree.map(lambda a, p: ema * a + (1 - ema) * p, average, params)
+        return TrainState(state.step + 1, params, batch_stats, opt_state, state.healthy, average)
+
+    # On a CPU a branch: a selection reads the old momentum for the parameters and for the momentum,
+    # so XLA copies it first. On accelerators a selection, which fuses: a branch would have to wait.
+    def advance_by_branch(healthy: jax.Array, state: TrainState, *rest: PyTree) -> TrainState:
+        return lax.cond(healthy, advance, lambda state, *_: state, state, *rest)
+
+    def advance_by_selection(healthy: jax.Array, state: TrainState, *rest: PyTree) -> TrainState:
+        new = advance(state, *rest)
+        return jax.tree.map(lambda n, o: jnp.where(healthy, n, o), new, state)
+
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         count = batch["label"].shape[0]
         # Keys follow the example's place in the global batch, whatever device it is on.
@@ -118,16 +135,15 @@ def make_train_step(
             loss, batch_stats, top1, grads = lax.pmean((loss, batch_stats, top1, grads), axis_name)
 
         gradient_norm = optax.tree.norm(grads)
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
-        average = state.ema
-        if average is not None:
-            average = jax.tree.map(lambda a, p: ema * a + (1 - ema) * p, average, params)
         healthy = state.healthy & jnp.isfinite(loss) & jnp.isfinite(gradient_norm)
-        new = TrainState(state.step + 1, params, batch_stats, opt_state, state.healthy, average)
-        new = jax.tree.map(lambda n, o: jnp.where(healthy, n, o), new, state)
-        new = new.replace(healthy=healthy)
-        return new, {"loss": loss, "top1": top1, "gradient_norm": gradient_norm}
+        new = lax.platform_dependent(
+            healthy, state, grads, batch_stats, cpu=advance_by_branch, default=advance_by_selection
+        )
+        return new.replace(healthy=healthy), {
+            "loss": loss,
+            "top1": top1,
+            "gradient_norm": gradient_norm,
+        }
 
     return train_step
 
