@@ -24,10 +24,13 @@ from experiments.init_gradients.tables import (
     KEYS,
     SETTLED,
     channels,
+    decay,
     groups,
     growth,
+    out_of_range,
     samples,
     theory,
+    write_agreement,
     write_comparisons,
     write_decays,
     write_descents,
@@ -62,6 +65,8 @@ def draw(out: Path) -> None:
         growth_by_samples(out / "batch_norm_growth", wide)
 
     nets = select(gradients, net=list(NETS))
+    write_agreement(out / "agreement.md", nets)
+    agreement(out / "agreement", nets)
     sources = [data for data in dict.fromkeys(nets["data"].tolist()) if _shown(data)]
     for data, pooling in itertools.product(sources, POOLINGS):
         rows = select(nets, activation="relu", data=data, pooling=pooling)
@@ -124,6 +129,33 @@ def _legend(drawing: Figure, inits: set[str]) -> None:
         Line2D([], [], color="black", linewidth=0.7, label="theory"),
     ]
     drawing.legend(handles=lines, loc="outside lower center", ncols=5)
+
+
+def agreement(path: Path, gradients: Table) -> None:
+    """Every cell's decay, measured against predicted, one panel a pooling."""
+    kinds = list(itertools.product(("none", "batch"), ACTIVATIONS))
+    cells = [(key, scales) for key, scales in groups(gradients) if not out_of_range(scales)]
+    poolings = [name for name in POOLINGS if name in {key[4] for key, _ in cells}]
+    with figure(path, 4.2 * max(len(poolings), 1), 4.6) as drawing:
+        panels = drawing.subplots(1, max(len(poolings), 1), squeeze=False, sharex=True, sharey=True)
+        for axes, pooling in zip(panels.flat, poolings, strict=True):
+            for color, (norm, activation) in zip(COLORS, kinds, strict=False):
+                shown = [
+                    (theory(key).backward, decay(scales)[0])
+                    for key, scales in cells
+                    if (key[2], key[3], key[4]) == (norm, activation, pooling)
+                ]
+                label = f"{activation}, {'batch norm' if norm == 'batch' else 'no norm'}"
+                x, y = zip(*shown, strict=True) if shown else ((), ())
+                axes.scatter(x, y, s=10, color=color, alpha=0.7, linewidths=0, label=label)
+            low, high = axes.get_xlim()
+            axes.plot([low, high], [low, high], color="black", linewidth=0.7)
+            axes.set(
+                xscale="log", yscale="log", title=f"pooling {pooling}", xlabel="predicted by theory"
+            )
+        panels.flat[0].set_ylabel("measured: RMS of dL/dz, first over last convolution")
+        handles, labels = panels.flat[0].get_legend_handles_labels()
+        drawing.legend(handles, labels, loc="outside lower center", ncols=3)
 
 
 def by_initialiser(path: Path, gradients: Table) -> None:

@@ -17,14 +17,15 @@ SETTLED = 8  # layers of a wide network after which its samples no longer correl
 
 def groups(table: Table) -> list[tuple[tuple, np.ndarray]]:
     """Returns for each cell its key (as `KEYS`) and its gradients' RMS (seeds, convolutions)."""
-    columns = [table[name].tolist() for name in KEYS]
-    keys = list(zip(*columns, strict=True))
+    keys = list(zip(*(table[name].tolist() for name in KEYS), strict=True))
     codes = {key: code for code, key in enumerate(dict.fromkeys(keys))}
     code_of = np.array([codes[key] for key in keys])
+    order = np.argsort(code_of, kind="stable")
+    ends = np.cumsum(np.bincount(code_of))[:-1]
     found = []
-    for key, code in codes.items():
-        rows = {name: column[code_of == code] for name, column in table.items()}
-        scales = pivot(rows, "seed", "depth")[2]
+    for key, rows in zip(codes, np.split(order, ends), strict=True):
+        cell = {name: table[name][rows] for name in ("seed", "depth", "value")}
+        scales = pivot(cell, "seed", "depth")[2]
         found.append((key, scales[:, :-1]))  # the classifier is no convolution
     return found
 
@@ -61,15 +62,26 @@ def _geometric(ratios: np.ndarray) -> tuple[float, float, float]:
     return float(np.exp(mean)), float(np.exp(mean - half)), float(np.exp(mean + half))
 
 
+def out_of_range(scales: np.ndarray) -> str:
+    """Returns "overflow" or "underflow" where float32 does not hold a cell's gradients, else ""."""
+    if not np.isfinite(scales).all():
+        return "overflow"
+    return "" if scales.all() else "underflow"
+
+
 def write_decays(path: Path, gradients: Table) -> None:
     """Writes first over last convolution, and a layer, measured and predicted, for every cell."""
     head = [*KEYS, "seeds", "measured", "95% interval", "predicted", "measured / predicted"]
     head += ["a layer, measured", "a layer, predicted", "textbook"]
     lines = []
     for key, scales in sorted(groups(gradients), key=lambda group: group[0]):
-        measured, low, high = decay(scales)
         predicted, textbook = theory(key), theory(key, textbook=True)
         gaps = scales.shape[1] - 1
+        if out_of_range(scales):
+            without = [out_of_range(scales), "", f"{predicted.backward:.3g}"]
+            lines.append([*key, len(scales), *without, *[""] * 4])
+            continue
+        measured, low, high = decay(scales)
         lines.append(
             [
                 *key,
@@ -119,6 +131,28 @@ def write_comparisons(path: Path, gradients: Table) -> None:
         lines.append(
             [question, f"{np.exp(mean):.4g}", interval, f"{predicted:.4g}", f"{textbook:.4g}"]
         )
+    path.write_text(markdown(head, lines))
+
+
+def write_agreement(path: Path, gradients: Table) -> None:
+    """Writes how far measurement and theory agree, over nets and initialisers, by all the rest."""
+    kinds: dict[tuple, list[tuple[float, str]]] = {}
+    beyond: dict[tuple, int] = {}
+    for key, scales in groups(gradients):
+        net, init, *kind, _ = key
+        if out_of_range(scales):
+            beyond[tuple(kind)] = beyond.get(tuple(kind), 0) + 1
+            continue
+        ratio = decay(scales)[0] / theory(key).backward
+        kinds.setdefault(tuple(kind), []).append((ratio, f"{net} {init}"))
+    head = ["norm", "activation", "pooling", "data", "cells", "out of float32's range"]
+    head += ["measured / predicted: least", "of", "median", "largest", "of"]
+    lines = []
+    for kind, ratios in sorted(kinds.items()):
+        (least, of_least), (largest, of_largest) = min(ratios), max(ratios)
+        median = np.median([ratio for ratio, _ in ratios])
+        numbers = [f"{least:.3g}", of_least, f"{median:.3g}", f"{largest:.3g}", of_largest]
+        lines.append([*kind, len(ratios), beyond.get(kind, 0), *numbers])
     path.write_text(markdown(head, lines))
 
 
