@@ -24,7 +24,7 @@ from vgg_jax.training.workdir import environment, write_json
 # Image size and batch size.
 WORKLOADS = {"quick": [(32, 16)], "full": [(32, 128), (224, 8)]}
 STAGES = [(64, 2), (128, 2), (256, 3), (512, 3), (512, 3)]
-FORMULATIONS = [conv.library, conv.positions, conv.patches, conv.winograd]
+FORMULATIONS = [conv.library, conv.taps, conv.positions, conv.patches, conv.winograd]
 DIRECTIONS = ["forward", "images", "kernel"]
 ROUNDS = 5
 PRODUCT = 1024  # rows, columns and depth of the matrix product that is the yardstick

@@ -22,6 +22,8 @@ SHAPES = {
     "4x4 map": (2, 4, 4, 17, 3, 3),
     "2x2 map": (3, 2, 2, 4, 6, 3),
     "2x1 map, 5x5 kernel": (2, 2, 1, 4, 6, 5),
+    "2x2 map, many images": (64, 2, 2, 3, 4, 3),
+    "2x1 map, 5x5 kernel, many images": (64, 2, 1, 3, 4, 5),
     "1x1 map": (2, 1, 1, 4, 3, 3),
     "one image": (1, 6, 6, 40, 40, 3),
 }
@@ -197,8 +199,9 @@ def test_the_choice_follows_the_shape() -> None:
     assert conv.along_kernel((8, 112, 112, 128), (3, 3, 128, 128)) is conv.winograd
     assert conv.along_kernel((8, 14, 14, 512), (3, 3, 512, 512)) is conv.winograd
     assert conv.along_images((128, 4, 4, 512), (3, 3, 512, 512)) is conv.winograd
-    assert conv.along_images((16, 4, 4, 512), (3, 3, 512, 512)) is conv.positions
-    assert conv.along_images((8, 56, 56, 256), (1, 1, 256, 256)) is conv.pointwise
+    assert conv.along_images((16, 4, 4, 512), (3, 3, 512, 512)) is conv.taps
+    assert conv.along_images((16, 2, 2, 512), (3, 3, 512, 512)) is conv.taps
+    assert conv.along_images((8, 56, 56, 256), (1, 1, 256, 256)) is conv.taps
     # One image is too few tiles for the kernel's transform to pay.
     assert conv.along_images((1, 28, 28, 512), (3, 3, 512, 512)) is conv.library
 

@@ -93,10 +93,9 @@ def _per_backend(
 def along_images(images: Shape, kernel: Shape) -> Formulation:
     """Chooses for the forward pass and for the gradient with respect to the images."""
     width = images[2]
-    if kernel[0] == 1:
-        return pointwise
-    if _is_small(images, kernel):
-        return positions
+    small = _of_small_maps(images, kernel)
+    if small:
+        return small
     # 64 channels: 118 for 71 at 32x32 maps. 128: 209 for 198 at 16x16, 166 for 166 at 112x112. 256:
     # 353 for 197 at 8x8, 257 for 192 at 56x56. 512: 303 for 192 at 28x28. With 64 channels at
     # 224x224 the library's long rows suit it, and the transforms do not pay.
@@ -108,10 +107,9 @@ def along_images(images: Shape, kernel: Shape) -> Formulation:
 def along_kernel(images: Shape, kernel: Shape) -> Formulation:
     """Chooses for the gradient with respect to the kernel."""
     width = images[2]
-    if kernel[0] == 1:
-        return pointwise
-    if _is_small(images, kernel):
-        return positions
+    small = _of_small_maps(images, kernel)
+    if small:
+        return small
     # 64 channels: 112 for 43 at 32x32 maps, 62 for 30 at 224x224. 128: 144 for 23 at 112x112. 256:
     # 287 for 135 at 8x8, 222 for 84 at 56x56. 512: 199 for 143 at 4x4.
     if _suits_winograd(images, kernel) and width <= 128:
@@ -119,10 +117,16 @@ def along_kernel(images: Shape, kernel: Shape) -> Formulation:
     return patches if kernel[0] == 3 else library
 
 
-def _is_small(images: Shape, kernel: Shape) -> bool:
-    # The library reaches 2 at 2x2 maps, and Winograd's tiles are mostly padding there.
+def _of_small_maps(images: Shape, kernel: Shape) -> Formulation | None:
+    # The library reaches 2 at 2x2 maps, and Winograd's tiles are mostly padding there. A sum over
+    # taps is computed anew by all that use it, a row of positions is not; but positions read the
+    # kernel several times, which a small batch does not pay.
     largest = max(images[1:3])
-    return largest <= 2 or (largest <= 4 and not _suits_winograd(images, kernel))
+    if kernel[0] > 1 and largest <= 2 and images[0] >= 64:
+        return positions
+    if kernel[0] == 1 or (largest <= 4 and not _suits_winograd(images, kernel)):
+        return taps
+    return None
 
 
 def _suits_winograd(images: Shape, kernel: Shape) -> bool:
@@ -146,9 +150,31 @@ def library(images: jax.Array, kernel: jax.Array) -> jax.Array:
     )
 
 
-def pointwise(images: jax.Array, kernel: jax.Array) -> jax.Array:
-    """A matrix product: of a 1x1 kernel alone."""
-    return images @ kernel[0, 0]
+def taps(images: jax.Array, kernel: jax.Array) -> jax.Array:
+    """A matrix product for each tap of the kernel, with the positions alone that it joins."""
+    _, height, width, _ = images.shape
+    size = kernel.shape[0]
+
+    def product(row: int, column: int) -> jax.Array:
+        inputs, outputs = zip(_overlap(height, row), _overlap(width, column), strict=True)
+        (top, bottom), (left, right) = outputs
+        part = images[:, slice(*inputs[0]), slice(*inputs[1])]
+        tap = kernel[row + size // 2, column + size // 2]
+        margins = ((0, 0), (top, height - bottom), (left, width - right), (0, 0))
+        return jnp.pad(part @ tap, margins)
+
+    rows, columns = (
+        range(-min(size // 2, extent - 1), min(size // 2, extent - 1) + 1)
+        for extent in (height, width)
+    )
+    products = [product(row, column) for row in rows for column in columns]
+    return sum(products[1:], products[0])
+
+
+def _overlap(extent: int, offset: int) -> tuple[tuple[int, int], tuple[int, int]]:
+    """The ranges of inputs and of outputs that a tap at `offset` from the centre joins."""
+    outputs = max(0, -offset), extent - max(0, offset)
+    return (outputs[0] + offset, outputs[1] + offset), outputs
 
 
 def positions(images: jax.Array, kernel: jax.Array) -> jax.Array:
