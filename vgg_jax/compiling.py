@@ -13,6 +13,11 @@ NETWORK: Options = {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZ
 DRAWING: Options = {"xla_backend_optimization_level": 1}
 
 
-def on_cpu(options: Options) -> Options | None:
-    """Returns the options where the default backend is a CPU, for `jax.jit(compiler_options=)`."""
-    return options if jax.default_backend() == "cpu" else None
+def on_cpu(options: Options, platform: str | None = None) -> Options | None:
+    """Returns the options where the program is for a CPU, else None: `jax.jit(compiler_options=)`.
+
+    Args:
+      options: of this module.
+      platform: of the devices that it is compiled for; None for the default backend's.
+    """
+    return options if (platform or jax.default_backend()) == "cpu" else None

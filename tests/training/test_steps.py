@@ -1,12 +1,17 @@
 """The training step: what it computes, what it is a function of, and what a bad loss does to it."""
 
+import re
+import types
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax import lax
 
 from tests.training.conftest import SIZE
+from vgg_jax.training import steps
 from vgg_jax.training.optimizers import make_optimizer
 from vgg_jax.training.state import init_variables, new_state
 from vgg_jax.training.steps import _split, example_keys, make_eval_step, make_train_step
@@ -20,6 +25,16 @@ def start(model, *, ema=False, optimizer=SGD):
 
 def step_of(model, augment, **options):
     return jax.jit(make_train_step(model, SGD, augment, seed=3, **options))
+
+
+def as_on(platform, monkeypatch):
+    """Lets a step advance the state as it does on a CPU, or by "default", as on accelerators."""
+
+    def dependent(*args, cpu, default):
+        return cpu(*args) if platform == "cpu" else default(*args)
+
+    steps_lax = types.SimpleNamespace(**vars(lax) | {"platform_dependent": dependent})
+    monkeypatch.setattr(steps, "lax", steps_lax)
 
 
 def differences(a, b):
@@ -48,6 +63,24 @@ def test_metrics_and_update_are_those_of_the_loss(tiny_vgg, augment, batch_of):
     expected = jax.tree.map(lambda p, g: p - 0.1 * g, state.params, grads)
     assert differences(new.params, expected) < 1e-6
     assert int(new.step) == 1
+
+
+def test_all_platforms_advance_alike(tiny_vgg, augment, batch_of, monkeypatch):
+    model, batch = tiny_vgg(norm="batch"), batch_of(8)
+    state = start(model, ema=True)
+    ended = {}
+    for platform in ("cpu", "default"):
+        as_on(platform, monkeypatch)
+        ended[platform], _ = step_of(model, augment, ema=0.9)(state, batch)
+    assert differences(ended["cpu"], ended["default"]) < 1e-6
+    assert differences(ended["cpu"].params, state.params) > 1e-6
+
+
+def test_a_cpu_updates_the_state_in_place(tiny_vgg, augment, batch_of):
+    """XLA copies no kernel or momentum first, which takes time and as much memory again."""
+    train_step = make_train_step(tiny_vgg(), SGD, augment, seed=3)
+    step = jax.jit(train_step, donate_argnums=0).lower(start(tiny_vgg()), batch_of(8)).compile()
+    assert not re.search(r" copy\(%state_\w*kernel", step.as_text())
 
 
 def test_loss_falls(tiny_vgg, augment, batch_of):
@@ -101,8 +134,12 @@ def test_average_of_parameters(tiny_vgg, augment, batch_of):
     assert new.eval_variables()["params"] is new.ema
 
 
+@pytest.mark.parametrize("platform", ["cpu", "default"])
 @pytest.mark.parametrize("bad", ["loss", "gradient"])
-def test_nothing_moves_once_something_is_not_finite(tiny_vgg, augment, batch_of, bad):
+def test_nothing_moves_once_something_is_not_finite(
+    tiny_vgg, augment, batch_of, bad, platform, monkeypatch
+):
+    as_on(platform, monkeypatch)
     model = tiny_vgg(norm="batch")
     state = start(model, ema=True)
     params = dict(state.params)

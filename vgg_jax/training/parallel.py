@@ -54,6 +54,7 @@ class Parallel:
             ("data", "model"),
             axis_types=(AxisType.Auto,) * 2,
         )
+        self._platform = ordered[0].platform
         self._shard_optimizer = shard_optimizer
         self._batch = self._sharding(("data", "model"))
         self.head_sharding = self._sharding("data") if model > 1 else None
@@ -61,12 +62,12 @@ class Parallel:
     def init(self, init_fn: Callable[[], TrainState]) -> TrainState:
         """Returns the state that `init_fn` makes, placed on the devices."""
         shardings = self._shardings(jax.eval_shape(init_fn))
-        options = on_cpu(DRAWING)
+        options = on_cpu(DRAWING, self._platform)
         return jax.jit(init_fn, out_shardings=shardings, compiler_options=options)()
 
     def compile_steps(self, train: TrainStep, evaluate: EvalStep) -> tuple[TrainStep, EvalStep]:
         """Returns both steps compiled; the train step consumes (donates) its state."""
-        options = on_cpu(NETWORK)
+        options = on_cpu(NETWORK, self._platform)
         return (
             jax.jit(self._constrained(train), donate_argnums=0, compiler_options=options),
             jax.jit(evaluate, compiler_options=options),
@@ -83,7 +84,9 @@ class Parallel:
           UserError: this way of running cannot.
         """
         steps = jax.jit(
-            scan_steps(self._constrained(train)), donate_argnums=0, compiler_options=on_cpu(NETWORK)
+            scan_steps(self._constrained(train)),
+            donate_argnums=0,
+            compiler_options=on_cpu(NETWORK, self._platform),
         )
         resident = {
             name: jax.make_array_from_process_local_data(self._sharding(), array)
