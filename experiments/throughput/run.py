@@ -44,7 +44,7 @@ from vgg_jax.reporting.record import processor
 from vgg_jax.training.workdir import environment, write_json
 
 PRESETS = {
-    "quick": [("D", "none")],
+    "quick": [("D", "none"), ("D", "batch")],
     "full": list(itertools.product("ADE", ("none", "batch"))),
 }
 SIZES = {"cpu": {32: 128, 224: 8}, "accelerator": {32: 2048, 224: 256}}
