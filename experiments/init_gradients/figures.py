@@ -11,12 +11,14 @@ from matplotlib.ticker import MaxNLocator
 
 from experiments.init_gradients.grid import (
     ACTIVATIONS,
+    IMAGE_CHANNELS,
     IMAGE_SIZES,
     INITS,
     NETS,
     NOISE,
     POOLINGS,
     WIDE,
+    WIDE_DATA,
     WIDE_STAGES,
 )
 from experiments.init_gradients.tables import (
@@ -191,14 +193,18 @@ def growth_by_samples(path: Path, wide: Table) -> None:
     cells = sorted(groups(wide), key=lambda group: group[0][-1])
     with figure(path, 10, 4) as drawing:
         along, against = drawing.subplots(1, 2)
-        of_one = [(key, scales) for key, scales in cells if key[0] == WIDE]
+        of_one = [(key, scales) for key, scales in cells if (key[0], key[5]) == (WIDE, WIDE_DATA)]
         for color, (key, scales) in zip(COLORS, of_one, strict=False):
             ratios = scales[:, :-2] / scales[:, 1:-1]
             x = np.arange(1, ratios.shape[1] + 1)
             band(along, x, ratios, color=color, marker=".", label=f"{samples(key)} samples")
-        nets = [net for net in WIDE_STAGES if net in {key[0] for key, _ in cells}]
-        for color, net in zip(COLORS, nets, strict=False):
-            found = [(samples(key), *growth(scales)) for key, scales in cells if key[0] == net]
+        kinds = list(dict.fromkeys((key[0], key[5]) for key, _ in cells))
+        for color, (net, data) in zip(COLORS, kinds, strict=False):
+            found = [
+                (samples(key), *growth(scales))
+                for key, scales in cells
+                if (key[0], key[5]) == (net, data)
+            ]
             x, mean, low, high = map(np.array, zip(*found, strict=True))
             against.errorbar(
                 x,
@@ -208,7 +214,7 @@ def growth_by_samples(path: Path, wide: Table) -> None:
                 marker="o",
                 linestyle="none",
                 capsize=3,
-                label=f"{channels(net)} channels",
+                label=f"{channels(net)} channels, images {IMAGE_CHANNELS.get(data, 3)}",
             )
         x = np.geomspace(6, 2000, 100)
         against.plot(

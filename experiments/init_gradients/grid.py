@@ -19,10 +19,13 @@ NORMS = ("none", "batch")
 ACTIVATIONS = ("relu", "tanh", "sigmoid")
 POOLINGS = ("none", "max", "average")
 NOISE = "noise"  # independent standard normal pixels
-IMAGE_SIZES = {NOISE: 32, "noise-224px": 224, "noise-2px": 2}  # of real images: 32
-# Twenty 1x1 convolutions of 512 channels on 2x2 images of noise: every position of every image is
-# an independent sample, which is what the theory of batch norm assumes. Four samples an image.
 WIDE_DATA = "noise-2px"
+WIDE_INPUTS = "noise-2px-512ch"
+IMAGE_SIZES = {NOISE: 32, "noise-224px": 224, WIDE_DATA: 2, WIDE_INPUTS: 2}  # of real images: 32
+IMAGE_CHANNELS = {WIDE_INPUTS: 512}  # of all others: 3
+# Twenty 1x1 convolutions of 512 channels on 2x2 images of noise: every position of every image is
+# an independent sample, which is what the theory of batch norm assumes: four samples an image.
+# Of three channels many samples point nearly the same way, of 512 none do.
 WIDE = "wide-20"
 WIDE_STAGES = {
     WIDE: ("1-512 x20",),
@@ -98,6 +101,7 @@ def full_cells(real: str) -> list[Cell]:
         *_grid(("A", "B", "C", "E"), on, he, noise),
         *_grid(NETS[5:], NORMS, first, noise),
         *_wide("wide-20-2048"),
+        *(Cell(WIDE, "he_fan_in", "batch", "relu", "none", WIDE_INPUTS, n) for n in (16, 64, 256)),
         *(Cell(net, "paper", "none", "relu", "none", "noise-224px", 2) for net in "CD"),
         # The nets as the paper has them, on images.
         *_grid(("A", "B", "C", "E"), NORMS, he, images, poolings=("max",)),

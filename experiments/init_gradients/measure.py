@@ -10,7 +10,7 @@ import numpy as np
 import optax
 
 from configs.base import vgg
-from experiments.init_gradients.grid import IMAGE_SIZES, WIDE_STAGES, Cell
+from experiments.init_gradients.grid import IMAGE_CHANNELS, IMAGE_SIZES, WIDE_STAGES, Cell
 from vgg_jax.compiling import DRAWING, on_cpu
 from vgg_jax.data.augment import make_eval_transform
 from vgg_jax.data.pipeline import TrainPipeline
@@ -136,7 +136,7 @@ def _compiled_init(model: VGG) -> Callable[[jax.Array, jax.Array], Variables]:
 
 
 def draw_batch(data: str, batch_size: int, seed: int, data_dir: str | None) -> Batch:
-    """Returns float32 images (N, H, W, 3) of mean 0 and variance about 1, and labels (N,)."""
+    """Returns float32 images (N, H, W, C) of mean 0 and variance about 1, and labels (N,)."""
     return draw_batches(data, batch_size, seed, data_dir, 1)[0]
 
 
@@ -154,7 +154,7 @@ def draw_batches(
         batches = map(pipeline.batch, range(count))
         return [(normalize(b["image"]), jnp.asarray(b["label"])) for b in batches]
     rng = np.random.default_rng(seed)
-    shape = (batch_size, IMAGE_SIZES[data], IMAGE_SIZES[data], 3)
+    shape = (batch_size, IMAGE_SIZES[data], IMAGE_SIZES[data], IMAGE_CHANNELS.get(data, 3))
     return [
         (
             jnp.asarray(rng.standard_normal(shape, np.float32)),

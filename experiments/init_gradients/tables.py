@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.init_gradients.grid import IMAGE_SIZES, WIDE_STAGES
+from experiments.init_gradients.grid import IMAGE_CHANNELS, IMAGE_SIZES, WIDE_STAGES
 from vgg_jax.models.variants import resolve_stages
 from vgg_jax.probes.theory import Prediction, batch_norm_growth, predict
 from vgg_jax.reporting.tables import Table, markdown, mean_interval, pivot, select
@@ -158,13 +158,15 @@ def write_agreement(path: Path, gradients: Table) -> None:
 
 def write_growths(path: Path, wide: Table) -> None:
     """Writes the growth a layer with batch norm by width and number of samples."""
-    head = ["channels", "samples a channel", "seeds", "measured", "95% interval", "predicted"]
+    head = ["channels", "of the images", "samples a channel", "seeds", "measured", "95% interval"]
+    head += ["predicted"]
     lines = []
     for key, scales in groups(wide):
         measured, low, high = growth(scales)
         lines.append(
             [
                 channels(key[0]),
+                IMAGE_CHANNELS.get(key[5], 3),
                 samples(key),
                 len(scales),
                 f"{measured:.3f}",
