@@ -67,8 +67,9 @@ def draw(out: Path) -> None:
         growth_by_samples(out / "batch_norm_growth", wide)
 
     nets = select(gradients, net=list(NETS))
-    write_agreement(out / "agreement.md", nets)
-    agreement(out / "agreement", nets)
+    if len(nets["value"]):
+        write_agreement(out / "agreement.md", nets)
+        agreement(out / "agreement", nets)
     sources = [data for data in dict.fromkeys(nets["data"].tolist()) if _shown(data)]
     for data, pooling in itertools.product(sources, POOLINGS):
         rows = select(nets, activation="relu", data=data, pooling=pooling)
@@ -138,8 +139,8 @@ def agreement(path: Path, gradients: Table) -> None:
     kinds = list(itertools.product(("none", "batch"), ACTIVATIONS))
     cells = [(key, scales) for key, scales in groups(gradients) if not out_of_range(scales)]
     poolings = [name for name in POOLINGS if name in {key[4] for key, _ in cells}]
-    with figure(path, 4.2 * max(len(poolings), 1), 4.6) as drawing:
-        panels = drawing.subplots(1, max(len(poolings), 1), squeeze=False, sharex=True, sharey=True)
+    with figure(path, 4.2 * len(poolings), 4.6) as drawing:
+        panels = drawing.subplots(1, len(poolings), squeeze=False, sharex=True, sharey=True)
         for axes, pooling in zip(panels.flat, poolings, strict=True):
             for color, (norm, activation) in zip(COLORS, kinds, strict=False):
                 shown = [

@@ -18,6 +18,8 @@ SETTLED = 8  # layers of a wide network after which its samples no longer correl
 def groups(table: Table) -> list[tuple[tuple, np.ndarray]]:
     """Returns for each cell its key (as `KEYS`) and its gradients' RMS (seeds, convolutions)."""
     keys = list(zip(*(table[name].tolist() for name in KEYS), strict=True))
+    if not keys:
+        return []
     codes = {key: code for code, key in enumerate(dict.fromkeys(keys))}
     code_of = np.array([codes[key] for key in keys])
     order = np.argsort(code_of, kind="stable")

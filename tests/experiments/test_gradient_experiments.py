@@ -16,12 +16,13 @@ from experiments.init_gradients.grid import (
     full_cells,
 )
 from experiments.init_gradients.measure import _drawn, compiled_probe, measure_cell
+from experiments.init_gradients.tables import theory
 from experiments.trainability import run as trainability
 from experiments.trainability.cells import CURE
 from experiments.training_gradients import run as training_gradients
 from vgg_jax.errors import UserError
 from vgg_jax.models.variants import VARIANTS
-from vgg_jax.reporting.tables import read_table, select
+from vgg_jax.reporting.tables import read_table, select, write_table
 
 
 def test_init_gradients_goes_on_and_redraws(tmp_path, monkeypatch, capsys):
@@ -45,6 +46,34 @@ def test_init_gradients_goes_on_and_redraws(tmp_path, monkeypatch, capsys):
         (tmp_path / name).unlink()
     assert init_gradients.main(["figures", *arguments]) == 0
     assert {path.name: path.read_bytes() for path in tmp_path.glob("*.md")} == made
+
+
+def test_agreement_leaves_out_what_float32_does_not_hold(tmp_path):
+    layers = len(theory(("A", "paper", "none", "relu", "max", "noise", 16)).gradient_rms)
+    rows = [
+        {"net": "A", "init": init, "norm": "none", "activation": "relu", "pooling": "max"}
+        | {"data": "noise", "batch_size": 16, "seed": seed, "step": 0, "layer": str(depth)}
+        | {"depth": depth, "quantity": "activation_grad_rms", "value": value(depth)}
+        for init, value in {
+            "paper": lambda depth: 2.0**-depth,
+            "lecun": lambda depth: 0.0 if depth == 1 else 1.0,
+            "he_fan_in": lambda depth: float("inf"),
+        }.items()
+        for seed in range(3)
+        for depth in range(1, layers + 2)
+    ]
+    write_table(tmp_path / "measurements.csv.gz", rows)
+    assert init_gradients.main(["figures", f"--out={tmp_path}"]) == 0
+    last = (tmp_path / "agreement.md").read_text().splitlines()[-1]
+    predicted = theory(("A", "paper", "none", "relu", "max", "noise", 16)).backward
+    ratio = f"{2.0 ** (layers - 1) / predicted:.3g}"
+    wanted = (
+        f"| none | relu | max | noise | 1 | 2 | {ratio} | A paper | {ratio} | {ratio} | A paper |"
+    )
+    assert last == wanted
+    decays = (tmp_path / "decay.md").read_text()
+    assert "overflow" in decays
+    assert "underflow" in decays
 
 
 def test_steps_of_sgd(tmp_path, monkeypatch):
