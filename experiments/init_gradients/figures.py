@@ -61,7 +61,7 @@ def draw(out: Path) -> None:
     gradients = select(read_table(out / TABLE), quantity=GRADIENT)
     write_decays(out / "decay.md", gradients)
     write_comparisons(out / "comparisons.md", gradients)
-    wide = select(gradients, net=list(WIDE_STAGES))
+    wide = select(gradients, net=list(WIDE_STAGES), activation="relu")
     if len(wide["value"]):
         write_growths(out / "batch_norm_growth.md", wide)
         growth_by_samples(out / "batch_norm_growth", wide)

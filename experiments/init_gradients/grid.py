@@ -102,6 +102,11 @@ def full_cells(real: str) -> list[Cell]:
         *_grid(NETS[5:], NORMS, first, noise),
         *_wide("wide-20-2048"),
         *(Cell(WIDE, "he_fan_in", "batch", "relu", "none", WIDE_INPUTS, n) for n in (16, 64, 256)),
+        *(
+            Cell(WIDE, "he_fan_in", "batch", activation, "none", data, 64)
+            for activation in ACTIVATIONS[1:]
+            for data in (WIDE_DATA, WIDE_INPUTS)
+        ),
         *(Cell(net, "paper", "none", "relu", "none", "noise-224px", 2) for net in "CD"),
         # The nets as the paper has them, on images.
         *_grid(("A", "B", "C", "E"), NORMS, he, images, poolings=("max",)),
