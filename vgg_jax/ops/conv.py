@@ -87,7 +87,9 @@ def _per_backend(
 
 # The choice on a CPU, and in comments why: GFLOP/s (those of the whole kernel at every position) of
 # the choice against the library's, in float32 on two AVX-512 cores where a matrix product reaches
-# 200. `python -m experiments.conv_formulations.run` measures every formulation at every layer.
+# 200, as stored in experiments/conv_formulations before patches, positions and Winograd at 14x14
+# maps, which were chosen by whole steps (docs/performance.md).
+# `python -m experiments.conv_formulations.run` measures every formulation at every layer.
 
 
 def along_images(images: Shape, kernel: Shape) -> Formulation:
@@ -137,7 +139,7 @@ def _suits_winograd(images: Shape, kernel: Shape) -> bool:
         size == 3
         # 32 channels: the transforms cost as much as the products save.
         and min(channels) >= 64
-        # 14x14 maps: 16x16 positions are computed, and 167 for 181 are left.
+        # 14x14 maps, of which 16x16 positions are computed, still pay; less of a tile does not.
         and 16 * down * across <= 1.31 * height * width
         # Few tiles: transforming the kernel costs more than the products.
         and n * down * across >= max(channels) // 4
