@@ -51,13 +51,11 @@ def main(argv: list[str]) -> int:
     import jax
 
     from vgg_jax.compilation_cache import enable_compilation_cache
-    from vgg_jax.host_memory import keep_freed_memory
     from vgg_jax.training import hosts
     from vgg_jax.training.loop import NonFiniteError, train
     from vgg_jax.training.workdir import SUMMARY_FILE
 
     enable_compilation_cache()
-    keep_freed_memory()
     flags = (arguments.coordinator, arguments.processes, arguments.process_id)
     if arguments.distributed or any(flag is not None for flag in flags):
         hosts.join(*flags)

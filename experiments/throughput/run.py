@@ -36,7 +36,6 @@ from experiments.throughput.contestants import (
     torch_eager,
 )
 from vgg_jax.cli import CommandParser, run_command
-from vgg_jax.host_memory import keep_freed_memory
 from vgg_jax.models import build_model
 from vgg_jax.models.summary import summarize_model
 from vgg_jax.reporting.plots import figure
@@ -77,8 +76,6 @@ def main(argv: list[str]) -> int:
         ):
             if (net, norm, size, mode) in done:
                 continue
-            if mode == "train":
-                keep_freed_memory()  # as vgg_jax.train does; it serves everybody here
             rows += measure(Workload(net, norm, size, batch, dtype), mode, kind)
             write_json(stored, {"rows": rows, "cpu": processor()} | environment() | torch_version())
             write_results(rows, arguments.out)
