@@ -5,8 +5,8 @@
     python -m experiments.training_gradients.run overhead [--out=DIR]
 
 The first trains run after run with the probes on and goes on where it was stopped; `--data_dir` is
-TFDS's folder for the CIFAR-10 of `full`. The second rebuilds tables and figures from the csv,
-without training. The third times a step and a probe side by side.
+TFDS's folder for the CIFAR-10 of `cifar10` and `full`. The second rebuilds tables and figures from
+the csv, without training. The third times a step and a probe side by side.
 """
 
 import dataclasses
@@ -45,6 +45,18 @@ PRESETS = {
     "digits": Preset(
         "digits", ("A", "B", "D", "E"), ("he_fan_in", "paper"), 0.125, 32, 60, 4, 4, 30, 0.02
     ),
+    "cifar10": Preset(
+        "cifar10",
+        ("A", "B", "D", "E"),
+        ("he_fan_in", "paper", "glorot_normal", "orthogonal"),
+        0.125,
+        128,
+        391,
+        23,
+        23,
+        391,
+        0.02,
+    ),
     "full": Preset(
         "cifar10",
         ("A", "B", "D", "E"),
@@ -68,7 +80,7 @@ def main(argv: list[str]) -> int:
     )
     parser.add_argument("--preset", choices=[*PRESETS], default="quick")
     parser.add_argument("--out", type=Path, help="default: results/PRESET beside this file")
-    parser.add_argument("--data_dir", help="TFDS's folder, for full")
+    parser.add_argument("--data_dir", help="TFDS's folder, for cifar10 and full")
     arguments = parser.parse_args(argv)
     name = "overhead" if arguments.what == "overhead" else arguments.preset
     out = arguments.out or Path(__file__).parent / "results" / name
