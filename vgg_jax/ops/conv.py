@@ -86,10 +86,8 @@ def _per_backend(
 
 
 # The choice on a CPU, and in comments why: GFLOP/s (those of the whole kernel at every position) of
-# the choice against the library's, in float32 on two AVX-512 cores where a matrix product reaches
-# 200, as stored in experiments/conv_formulations before patches, positions and Winograd at 14x14
-# maps, which were chosen by whole steps (docs/performance.md).
-# `python -m experiments.conv_formulations.run` measures every formulation at every layer.
+# the choice against the library's, in float32 on two AVX-512 cores, as stored in
+# experiments/conv_formulations; where the fastest alone loses in a whole step, the step decides.
 
 
 def along_images(images: Shape, kernel: Shape) -> Formulation:
@@ -98,9 +96,9 @@ def along_images(images: Shape, kernel: Shape) -> Formulation:
     small = _of_small_maps(images, kernel)
     if small:
         return small
-    # 64 channels: 118 for 71 at 32x32 maps. 128: 209 for 198 at 16x16, 166 for 166 at 112x112. 256:
-    # 353 for 197 at 8x8, 257 for 192 at 56x56. 512: 303 for 192 at 28x28. With 64 channels at
-    # 224x224 the library's long rows suit it, and the transforms do not pay.
+    # 64 channels: 294 for 127 at 32x32 maps. 128: 497 for 391 at 16x16, 378 for 301 at 112x112. 256:
+    # 538 for 383 at 8x8, 741 for 394 at 56x56. 512: 572 for 359 at 28x28. With 64 channels at
+    # 224x224 the library's long rows suit it: 186 for 293.
     if _suits_winograd(images, kernel) and (width <= 64 or min(kernel[2:]) > 64):
         return winograd
     return library
@@ -112,17 +110,19 @@ def along_kernel(images: Shape, kernel: Shape) -> Formulation:
     small = _of_small_maps(images, kernel)
     if small:
         return small
-    # 64 channels: 112 for 43 at 32x32 maps, 62 for 30 at 224x224. 128: 144 for 23 at 112x112. 256:
-    # 287 for 135 at 8x8, 222 for 84 at 56x56. 512: 199 for 143 at 4x4.
+    # 64 channels: 239 for 52 at 32x32 maps. 128: 336 for 61 at 112x112. 256: 564 for 202 at 8x8, 600
+    # for 158 at 56x56. 512: 361 for 231 at 4x4. Patches: 116 for 44 with 64 channels at 224x224, 52
+    # for 31 with 3 at 32x32.
     if _suits_winograd(images, kernel) and width <= 128:
         return winograd
     return patches if kernel[0] == 3 else library
 
 
 def _of_small_maps(images: Shape, kernel: Shape) -> Formulation | None:
-    # The library reaches 2 at 2x2 maps, and Winograd's tiles are mostly padding there. A sum over
-    # taps is computed anew by all that use it, a row of positions is not; but positions read the
-    # kernel several times, which a small batch does not pay.
+    # The library reaches 2 at 2x2 maps, and Winograd's tiles are mostly padding there: 84, where
+    # positions reach 621 and taps 648. A sum over taps is computed anew by all that use it, a row
+    # of positions is not; but positions read the kernel several times, which a small batch does not
+    # pay.
     largest = max(images[1:3])
     if kernel[0] > 1 and largest <= 2 and images[0] >= 64:
         return positions
@@ -139,7 +139,8 @@ def _suits_winograd(images: Shape, kernel: Shape) -> bool:
         size == 3
         # 32 channels: the transforms cost as much as the products save.
         and min(channels) >= 64
-        # 14x14 maps, of which 16x16 positions are computed, still pay; less of a tile does not.
+        # 14x14 maps, of which 16x16 positions are computed, still pay in a step, at 289 for 384
+        # alone; less of a tile does not.
         and 16 * down * across <= 1.31 * height * width
         # Few tiles: transforming the kernel costs more than the products.
         and n * down * across >= max(channels) // 4
