@@ -80,10 +80,12 @@ def train(name: str, data_dir: str | None, out: Path) -> None:
             check=True,
         )
         out.mkdir(parents=True, exist_ok=True)
-        for file in ("summary.json", "metrics.jsonl"):
-            shutil.copy(workdir / file, out / file)
+        shutil.copy(workdir / "metrics.jsonl", out)
+        summary = json.loads((workdir / "summary.json").read_text())
+    # Without the folders of this machine.
     command = ["python", *arguments, *(["--config.data.dir=DIR"] if place else [])]
-    (out / "command.txt").write_text(shlex.join(command) + "\n")
+    summary["command"] = shlex.join(command)
+    (out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
     machine = {"cpu": processor(), "cores": os.cpu_count(), "system": platform.platform()}
     (out / "machine.json").write_text(json.dumps(machine, indent=2) + "\n")
 

@@ -45,11 +45,10 @@ class StoredRun:
         *complete, _ = path.read_text().split("\n")
         return [json.loads(line) for line in complete]
 
-    @functools.cached_property
+    @property
     def command(self) -> str | None:
-        """The command line that made the run, where it was kept."""
-        path = self.path / "command.txt"
-        return path.read_text().strip() if path.is_file() else self.summary.get("command")
+        """The command line that made the run, where it has ended."""
+        return self.summary.get("command")
 
     def curve(self, metric: str) -> list[tuple[int, float]]:
         """Returns (step, value) of every line that has the metric."""
