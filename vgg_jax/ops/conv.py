@@ -96,8 +96,8 @@ def along_images(images: Shape, kernel: Shape) -> Formulation:
     small = _of_small_maps(images, kernel)
     if small:
         return small
-    # 64 channels: 294 for 127 at 32x32 maps. 128: 497 for 391 at 16x16, 378 for 301 at 112x112. 256:
-    # 538 for 383 at 8x8, 741 for 394 at 56x56. 512: 572 for 359 at 28x28. With 64 channels at
+    # 64 channels: 294 for 127 at 32x32 maps. 128: 497 for 391 at 16x16, 378 for 301 at 112x112.
+    # 256: 538 for 383 at 8x8, 741 for 394 at 56x56. 512: 572 for 359 at 28x28. With 64 channels at
     # 224x224 the library's long rows suit it: 186 for 293.
     if _suits_winograd(images, kernel) and (width <= 64 or min(kernel[2:]) > 64):
         return winograd
@@ -110,9 +110,9 @@ def along_kernel(images: Shape, kernel: Shape) -> Formulation:
     small = _of_small_maps(images, kernel)
     if small:
         return small
-    # 64 channels: 239 for 52 at 32x32 maps. 128: 336 for 61 at 112x112. 256: 564 for 202 at 8x8, 600
-    # for 158 at 56x56. 512: 361 for 231 at 4x4. Patches: 116 for 44 with 64 channels at 224x224, 52
-    # for 31 with 3 at 32x32.
+    # 64 channels: 239 for 52 at 32x32 maps. 128: 336 for 61 at 112x112. 256: 564 for 202 at 8x8,
+    # 600 for 158 at 56x56. 512: 361 for 231 at 4x4. Patches: 116 for 44 with 64 channels at
+    # 224x224, 52 for 31 with 3 at 32x32.
     if _suits_winograd(images, kernel) and width <= 128:
         return winograd
     return patches if kernel[0] == 3 else library
