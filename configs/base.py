@@ -152,7 +152,7 @@ def _imagenette(config: ConfigDict) -> None:
     config.model.num_classes = 10
     config.data.batch_size = 64
     config.data.std = IMAGENET_STD
-    config.model.kernel_init = "he_fan_out"
+    config.model.kernel_init = "torchvision"
     config.optimizer.schedule = "cosine"
     config.optimizer.warmup_epochs = 2.0
     config.epochs = 40.0
@@ -166,7 +166,7 @@ def _small_images(config: ConfigDict) -> None:
     config.data.color_shift = 0.0
     config.data.eval_split = "test"
     config.model.head = "cifar"
-    config.model.kernel_init = "he_fan_out"
+    config.model.kernel_init = "chengyangfu"
 
 
 def _cifar10(config: ConfigDict) -> None:
@@ -226,11 +226,13 @@ def _bn(config: ConfigDict) -> None:
 def _modern(config: ConfigDict) -> None:
     """Today's recipe beside the paper's: batch norm, He's initialisation, cosine, bfloat16."""
     config.model.norm = "batch"
-    config.model.kernel_init = "he_fan_out"
-    config.data.std = IMAGENET_STD if config.data.image_size == 224 else config.data.std
     config.optimizer.nesterov = True
     config.optimizer.learning_rate = 0.1
-    config.optimizer.weight_decay = 1e-4 if config.data.image_size == 224 else 5e-4
+    config.optimizer.weight_decay = 5e-4
+    if config.data.image_size == 224:
+        config.model.kernel_init = "torchvision"
+        config.data.std = IMAGENET_STD
+        config.optimizer.weight_decay = 1e-4
     config.optimizer.schedule = "cosine"
     config.optimizer.warmup_epochs = 5.0
     config.optimizer.label_smoothing = 0.1

@@ -9,6 +9,7 @@ import pytest
 
 from configs import base
 from vgg_jax.cli import load_config
+from vgg_jax.models import build_model
 from vgg_jax.training.setup import build, first_state
 
 SPECS = [f"configs/vgg{n}.py" for n in (11, 13, 16, 19)] + [
@@ -60,3 +61,19 @@ def test_config_builds_lowers_and_steps(spec, photos, pytestconfig, monkeypatch)
     assert moved["fc8"]["bias"] or moved["fc8"]["kernel"]
     sums = run.eval_step(state, run.parallel.put(next(iter(run.eval_data))))
     assert int(sums["examples"]) == 8
+
+
+@pytest.mark.parametrize("words", ["cifar10", "cifar100,modern", "digits", "imagenette", "modern"])
+def test_the_loss_starts_near_that_of_guessing(words, pytestconfig, monkeypatch):
+    """Classifiers of the preset's own widths; drawn by fan-out they start at three times it."""
+    monkeypatch.chdir(pytestconfig.rootpath)
+    overrides = ["--config.model.stages=('3-64','3-512')", "--config.model.norm=batch"]
+    config = load_config(f"configs/vgg16.py:{words}", [*overrides, "--config.model.dropout=0.0"])
+    model = build_model(config.model, image_size=4)
+    images = jax.random.normal(jax.random.key(0), (64, 4, 4, 3))
+    variables = jax.jit(model.init)(jax.random.key(1), images)
+    (logits, _), _ = jax.jit(model.apply, static_argnames=("train", "mutable"))(
+        variables, images, train=True, mutable="batch_stats"
+    )
+    loss = -jax.nn.log_softmax(logits).mean()
+    assert abs(loss - math.log(config.model.num_classes)) < 1

@@ -32,8 +32,6 @@ RUNS = {
         "--config.model.width=0.25",
         "--config.model.dropout=0.0",
         "--config.epochs=8.0",
-        "--config.optimizer.learning_rate=0.02",
-        "--config.optimizer.warmup_epochs=0.5",
         "--config.optimizer.schedule=cosine",
     ],
     "photos": [

@@ -28,8 +28,17 @@ VARIANCES = {
     "he_fan_out": 2 / FAN_OUT,
     "orthogonal": 2 / FAN_IN,  # 128 columns of norm sqrt(2) in 576 dimensions
     "lsuv": 1 / FAN_IN,
+    "torchvision": 2 / FAN_OUT,
+    "chengyangfu": 2 / FAN_OUT,
 }
-HAVE_GAIN = ("he_fan_in", "he_fan_out", "orthogonal", "delta_orthogonal")
+HAVE_GAIN = (
+    "he_fan_in",
+    "he_fan_out",
+    "orthogonal",
+    "delta_orthogonal",
+    "torchvision",
+    "chengyangfu",
+)
 
 
 def sample(name: str, shape: tuple[int, ...], activation: str = "relu") -> np.ndarray:
@@ -85,6 +94,19 @@ def test_window_of_a_fully_connected_layer_counts_as_its_inputs_only(name: str) 
     variance = 2 / (fan_in + fan_out) if name == "glorot_normal" else 2 / fan_out
     assert kernel.shape == shape
     np.testing.assert_allclose(kernel.std(), variance**0.5, rtol=0.02)
+
+
+@pytest.mark.parametrize(
+    ("name", "deviation", "kurtosis"),
+    [("torchvision", 0.01, 3), ("chengyangfu", (3 * 7 * 7 * 16) ** -0.5, 1.8)],
+)
+def test_fully_connected_layers_start_as_in_pytorch(
+    name: str, deviation: float, kurtosis: float
+) -> None:
+    kernel = as_matrix(get_initializer(name))(jax.random.key(0), (7, 7, 16, 256), jnp.float32)
+    np.testing.assert_allclose(kernel.std(), deviation, rtol=0.02)
+    # 3 of a normal, 1.8 of a uniform distribution.
+    np.testing.assert_allclose((kernel**4).mean() / kernel.std() ** 4, kurtosis, rtol=0.05)
 
 
 @pytest.mark.parametrize("shape", [(3, 3, 8, 16), (3, 3, 4, 64), (1, 1, 16, 16), (32, 16)])

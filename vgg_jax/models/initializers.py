@@ -14,6 +14,9 @@ distributions are not truncated. The variances:
     delta_orthogonal  gain x orthogonal matrix at the centre tap, zero elsewhere; needs
                       in <= out; plain `orthogonal` for matrices   Xiao et al. (2018), 1806.05393
     lsuv              orthogonal with gain 1, the start of `lsuv` below
+    torchvision       he_fan_out for convolutions, std 0.01 for matrices   torchvision's vgg.py
+    chengyangfu       he_fan_out for convolutions, PyTorch's default for matrices: uniform,
+                      1/(3 fan_in)   github.com/chengyangfu/pytorch-vgg-cifar10
 
 fan_in = height * width * in and fan_out = height * width * out. LeCun and Glorot have no gain
 in their papers, so none here.
@@ -198,17 +201,21 @@ def _unit_variances(
 
 def _delta_orthogonal(gain: float) -> Initializer:
     convolution = initializers.delta_orthogonal(gain)
-    matrix = initializers.orthogonal(gain)
 
     def init(key: jax.Array, shape: Sequence[int], dtype: DTypeLike) -> jax.Array:
-        if len(shape) == 2:
-            return matrix(key, shape, dtype)
         if shape[-2] > shape[-1]:
             raise UserError(
                 f"delta_orthogonal needs in <= out channels, and a kernel is {tuple(shape)}.\n"
                 "Use kernel_init 'orthogonal' for this network"
             )
         return convolution(key, shape, dtype)
+
+    return _by_kind(init, initializers.orthogonal(gain))
+
+
+def _by_kind(convolution: Initializer, matrix: Initializer) -> Initializer:
+    def init(key: jax.Array, shape: Sequence[int], dtype: DTypeLike) -> jax.Array:
+        return (matrix if len(shape) == 2 else convolution)(key, shape, dtype)
 
     return init
 
@@ -232,5 +239,9 @@ _FACTORIES: dict[str, Callable[[float], Initializer]] = {
     "orthogonal": initializers.orthogonal,
     "delta_orthogonal": _delta_orthogonal,
     "lsuv": lambda gain: initializers.orthogonal(1.0),
+    "torchvision": lambda gain: _by_kind(_variance(gain**2, "fan_out"), initializers.normal(0.01)),
+    "chengyangfu": lambda gain: _by_kind(
+        _variance(gain**2, "fan_out"), _variance(1 / 3, "fan_in", "uniform")
+    ),
 }
 INITIALIZERS = tuple(_FACTORIES)

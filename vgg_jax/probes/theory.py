@@ -105,7 +105,7 @@ def weight_variance(
         "glorot_normal": 2 / (fan_in + fan_out),
         "glorot_uniform": 2 / (fan_in + fan_out),
         "he_fan_in": gain**2 / fan_in,
-        "he_fan_out": gain**2 / fan_out,
+        **dict.fromkeys(("he_fan_out", "torchvision", "chengyangfu"), gain**2 / fan_out),
         # Rows or columns are orthonormal, whichever are fewer.
         "orthogonal": gain**2 / max(fan_in, channels_out),
     }
