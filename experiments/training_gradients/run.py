@@ -40,35 +40,26 @@ class Preset:
 
 
 MODULE = "experiments.training_gradients.run"
+_DIGITS = Preset(
+    "digits", ("A", "B", "D", "E"), ("he_fan_in", "paper"), 0.125, 32, 60, 4, 4, 30, 0.02
+)
+_FULL = Preset(
+    "cifar10",
+    ("A", "B", "D", "E"),
+    ("he_fan_in", "paper", "glorot_normal", "orthogonal"),
+    1.0,
+    128,
+    20 * 391,
+    100,
+    20,
+    391,
+    0.02,
+)
 PRESETS = {
-    "quick": Preset("digits", ("D",), ("he_fan_in", "paper"), 0.125, 32, 60, 4, 4, 30, 0.02),
-    "digits": Preset(
-        "digits", ("A", "B", "D", "E"), ("he_fan_in", "paper"), 0.125, 32, 60, 4, 4, 30, 0.02
-    ),
-    "cifar10": Preset(
-        "cifar10",
-        ("A", "B", "D", "E"),
-        ("he_fan_in", "paper", "glorot_normal", "orthogonal"),
-        0.125,
-        128,
-        391,
-        23,
-        23,
-        391,
-        0.02,
-    ),
-    "full": Preset(
-        "cifar10",
-        ("A", "B", "D", "E"),
-        ("he_fan_in", "paper", "glorot_normal", "orthogonal"),
-        1.0,
-        128,
-        20 * 391,
-        100,
-        20,
-        391,
-        0.02,
-    ),
+    "quick": dataclasses.replace(_DIGITS, nets=("D",)),
+    "digits": _DIGITS,
+    "cifar10": dataclasses.replace(_FULL, width=0.125, steps=391, probe_every=23, log_every=23),
+    "full": _FULL,
 }
 
 
