@@ -67,7 +67,16 @@ def test_one_by_one_layers_make_c_27_times_worse_than_d():
 
 
 @pytest.mark.parametrize(
-    "init", ["he_fan_in", "he_fan_out", "glorot_normal", "lecun", "orthogonal"]
+    "init",
+    [
+        "he_fan_in",
+        "he_fan_out",
+        "glorot_normal",
+        "lecun",
+        "orthogonal",
+        "torchvision",
+        "chengyangfu",
+    ],
 )
 @pytest.mark.parametrize("shape", [(3, 64, 32), (1, 16, 48)])
 def test_weight_variance_is_that_of_the_initialiser(init, shape):
