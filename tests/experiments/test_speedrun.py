@@ -22,8 +22,10 @@ def test_both_timings_are_of_the_same_training(tmp_path, capsys):
     stored = json.loads((tmp_path / "timings.json").read_text())
     cold, warm = stored["with compilation"], stored["without compilation"]
     assert cold["training_seconds"] > warm["training_seconds"] > 0
-    assert cold["top1"] == warm["top1"]
-    assert cold["examples"] == 359
+    for scoring in ("plain", "mirrored"):
+        assert cold[scoring]["top1"] == warm[scoring]["top1"]
+        assert cold[scoring]["examples"] == 359
+    assert cold["plain"]["loss"] != cold["mirrored"]["loss"]
     assert stored["config"]["compute_dtype"] == "bfloat16"
     printed = capsys.readouterr().out
     assert f"| {cold['training_seconds']:.2f}, evaluation " in printed

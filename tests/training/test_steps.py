@@ -11,6 +11,7 @@ import pytest
 from jax import lax
 
 from tests.training.conftest import SIZE
+from vgg_jax.evaluation.scoring import masked_sums
 from vgg_jax.training import steps
 from vgg_jax.training.optimizers import make_optimizer
 from vgg_jax.training.state import init_variables, new_state
@@ -125,11 +126,13 @@ def test_micro_batches_are_dealt_out_by_groups():
     assert dealt.tolist() == [[0, 1, 4, 5, 8, 9, 12, 13], [2, 3, 6, 7, 10, 11, 14, 15]]
 
 
-def test_average_of_parameters(tiny_vgg, augment, batch_of):
+@pytest.mark.parametrize(("step", "decay"), [(0, 0.1), (8, 0.5), (1000, 0.75)])
+def test_average_of_parameters(tiny_vgg, augment, batch_of, step, decay):
+    """The first steps count for little: the average is not held back by the random start."""
     model = tiny_vgg()
-    state = start(model, ema=True)
+    state = start(model, ema=True).replace(step=jnp.int32(step))
     new, _ = step_of(model, augment, ema=0.75)(state, batch_of(4))
-    expected = jax.tree.map(lambda a, b: 0.75 * a + 0.25 * b, state.params, new.params)
+    expected = jax.tree.map(lambda a, b: decay * a + (1 - decay) * b, state.params, new.params)
     assert differences(new.ema, expected) < 1e-7
     assert new.eval_variables()["params"] is new.ema
 
@@ -170,6 +173,22 @@ def test_plain_stack_keeps_its_batch_out_of_eval(tiny_vgg, augment, batch_of):
     for name in whole:
         assert float(padded[name]) == pytest.approx(float(whole[name]), rel=1e-6)
     assert int(padded["examples"]) == 5
+
+
+def test_mirror_images_share_in_the_scores(tiny_vgg, batch_of):
+    """Scores are those of the mean probabilities, by the definition."""
+    model, batch = tiny_vgg(), batch_of(8)
+    state = start(model)
+    transform = lambda x: x.astype(jnp.float32) / 64  # noqa: E731
+    sums = jax.jit(make_eval_step(model, transform, mirrored=True))(state, batch)
+    images = transform(batch["image"])
+    views = [model.apply(state.eval_variables(), v)[0] for v in (images, images[:, :, ::-1])]
+    mean = sum(jax.nn.softmax(logits) for logits in views) / 2
+    expected = masked_sums(jnp.log(mean), batch["label"], batch["mask"])
+    for name in expected:
+        assert float(sums[name]) == pytest.approx(float(expected[name]), rel=1e-5)
+    plain = jax.jit(make_eval_step(model, transform))(state, batch)
+    assert float(plain["loss"]) != pytest.approx(float(sums["loss"]), rel=1e-5)
 
 
 def test_optimizer_of_a_config_runs_in_the_step(tiny_vgg, augment, batch_of):

@@ -51,7 +51,8 @@ def make_train_step(
       label_smoothing: probability mass spread over all classes.
       accumulate: micro-batches that a batch is worked off in, one after the other.
       group: consecutive examples that must stay in one micro-batch (`model.norm_group`).
-      ema: decay of the moving average of the parameters; 0 where the state keeps none.
+      ema: decay of the moving average of the parameters, (1 + step) / (10 + step) while that is
+        less, so that the average forgets the random start; 0 where the state keeps none.
       axis_name: mapped axis over whose devices gradients, metrics and statistics are averaged.
       freeze: stops the gradient to the parameters that are not trained.
 
@@ -113,7 +114,8 @@ def make_train_step(
         params = optax.apply_updates(state.params, updates)
         average = state.ema
         if average is not None:
-            average = jax.tree.map(lambda a, p: ema * a + (1 - ema) * p, average, params)
+            decay = jnp.minimum(ema, (1 + state.step) / (10 + state.step))
+            average = jax.tree.map(lambda a, p: decay * a + (1 - decay) * p, average, params)
         return TrainState(state.step + 1, params, batch_stats, opt_state, state.healthy, average)
 
     # On a CPU a branch: a selection reads the old momentum for the parameters and for the momentum,
@@ -171,6 +173,7 @@ def make_eval_step(
     model: nn.Module,
     transform: Callable[[jax.Array], jax.Array],
     *,
+    mirrored: bool = False,
     axis_name: str | None = None,
 ) -> EvalStep:
     """Returns `eval_step(state, batch) -> sums` (`vgg_jax.evaluation.scoring.masked_sums`).
@@ -178,12 +181,17 @@ def make_eval_step(
     Args:
       model: maps (images, train) to (logits, endpoints).
       transform: uint8 images -> float images, without randomness.
+      mirrored: whether class probabilities are averaged with those of the mirror images.
       axis_name: mapped axis over which the sums are added.
     """
 
     def eval_step(state: TrainState, batch: Batch) -> Sums:
         images = transform(batch["image"])
         logits, _ = model.apply(state.eval_variables(), images, train=False)
+        if mirrored:
+            flipped, _ = model.apply(state.eval_variables(), images[:, :, ::-1], train=False)
+            # Up to a constant the logarithm of the mean: scores and losses do not see the constant.
+            logits = jnp.logaddexp(jax.nn.log_softmax(logits), jax.nn.log_softmax(flipped))
         sums = masked_sums(logits, batch["label"], batch["mask"])
         return sums if axis_name is None else lax.psum(sums, axis_name)
 
