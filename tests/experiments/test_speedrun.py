@@ -39,6 +39,9 @@ def test_single_steps_are_refused_and_leave_the_cells_empty(tmp_path):
     assert "| here, with compilation | - | - | - | - |" in (tmp_path / "table.md").read_text()
 
 
-def test_five_whole_epochs_are_one_dispatch():
+def test_whole_epochs_are_one_dispatch():
     config = load_config("configs/speedrun.py")
-    assert config.parallel.steps_per_dispatch * config.data.batch_size >= 5 * 50_000
+    epochs, rest = divmod(config.parallel.steps_per_dispatch, 50_000 // config.data.batch_size)
+    assert epochs > 1
+    assert rest == 0
+    assert config.epochs % epochs == 0
