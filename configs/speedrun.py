@@ -10,15 +10,16 @@ from ml_collections import ConfigDict
 
 from configs.base import vgg
 
-STEPS_PER_EPOCH = 195  # of 256 of 50,000 images
+IMAGES, BATCH = 50_000, 256
+STEPS = 195  # an epoch
 
 
 def get_config(argument: str = "") -> ConfigDict:
     """Returns the recipe; `argument` as of `configs.base.vgg`, with which it starts."""
     config = vgg("D", argument or "cifar10,bn")
     config.compute_dtype = "bfloat16"
-    config.epochs = 28.0
-    config.data.batch_size = 256
+    config.epochs = 28 * STEPS * BATCH / IMAGES  # whole dispatches: a rest is compiled for itself
+    config.data.batch_size = BATCH
     config.model.dropout = 0.0
     config.optimizer.learning_rate = 0.3
     config.optimizer.weight_decay = 1e-3
@@ -29,6 +30,6 @@ def get_config(argument: str = "") -> ConfigDict:
     config.eval.every_steps = 0  # once, at the end
     config.eval.batch_size = 1000
     config.checkpoint.every_steps = 100_000
-    config.log.every_steps = STEPS_PER_EPOCH
-    config.parallel.steps_per_dispatch = 7 * STEPS_PER_EPOCH
+    config.log.every_steps = STEPS
+    config.parallel.steps_per_dispatch = 7 * STEPS
     return config

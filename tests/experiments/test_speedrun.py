@@ -39,9 +39,9 @@ def test_single_steps_are_refused_and_leave_the_cells_empty(tmp_path):
     assert "| here, with compilation | - | - | - | - |" in (tmp_path / "table.md").read_text()
 
 
-def test_whole_epochs_are_one_dispatch():
+def test_whole_epochs_are_one_dispatch_and_none_is_left_over():
     config = load_config("configs/speedrun.py")
-    epochs, rest = divmod(config.parallel.steps_per_dispatch, 50_000 // config.data.batch_size)
-    assert epochs > 1
-    assert rest == 0
-    assert config.epochs % epochs == 0
+    size = config.parallel.steps_per_dispatch
+    steps = round(config.epochs * 50_000 / config.data.batch_size)
+    assert size * config.data.batch_size / 50_000 == pytest.approx(7, abs=0.02)
+    assert steps % size == 0
