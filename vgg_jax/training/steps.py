@@ -115,7 +115,8 @@ def make_train_step(
         average = state.ema
         if average is not None:
             decay = jnp.minimum(ema, (1 + state.step) / (10 + state.step))
-            average = jax.tree.map(lambda a, p: decay * a + (1 - decay) * p, average, params)
+            # So written, a parameter that does not move is its own average to the bit.
+            average = jax.tree.map(lambda a, p: a + (1 - decay) * (p - a), average, params)
         return TrainState(state.step + 1, params, batch_stats, opt_state, state.healthy, average)
 
     # On a CPU a branch: a selection reads the old momentum for the parameters and for the momentum,
