@@ -179,7 +179,10 @@ def test_mirror_images_share_in_the_scores(tiny_vgg, batch_of):
     """Scores are those of the mean probabilities, by the definition."""
     model, batch = tiny_vgg(), batch_of(8)
     state = start(model)
-    transform = lambda x: x.astype(jnp.float32) / 64  # noqa: E731
+
+    def transform(images):
+        return images.astype(jnp.float32) / 64
+
     sums = jax.jit(make_eval_step(model, transform, mirrored=True))(state, batch)
     images = transform(batch["image"])
     views = [model.apply(state.eval_variables(), v)[0] for v in (images, images[:, :, ::-1])]
