@@ -7,7 +7,7 @@ Chosen by the last 5,000 training images, which these runs do not train on; one 
 
 from collections.abc import Iterator
 
-# Not config.steps_per_dispatch above 1: for a CPU a scan of steps is slower than single ones.
+# Single steps: on a CPU a scan of them is slower.
 SHORT = {
     "compute_dtype": "float32",
     "parallel.steps_per_dispatch": 1,
