@@ -1,8 +1,8 @@
-"""2x2 pooling with stride 2: the library's on accelerators, by strided parts on a CPU.
+"""2x2 pooling with stride 2: the library's on TPUs, elsewhere by strided parts.
 
-On a CPU, `reduce_window` is slow and its gradient slower; the maximum of the four parts of every
-window is a fused elementwise loop. Gradients are equal, ties included: the first maximum in row
-order takes it all.
+On CPUs and GPUs `reduce_window` is slow and its gradient slower (docs/performance.md); the maximum
+of the four parts of every window is a fused elementwise loop. Gradients are equal, ties included:
+the first maximum in row order takes it all.
 """
 
 import jax
@@ -18,7 +18,7 @@ def max_pool(images: jax.Array) -> jax.Array:
     An odd last row or column is dropped. The gradient of a tie goes to the first maximum in row
     order.
     """
-    return lax.platform_dependent(images, cpu=_strided_max, default=_library_max)
+    return lax.platform_dependent(images, tpu=_library_max, default=_strided_max)
 
 
 def avg_pool(images: jax.Array) -> jax.Array:
@@ -26,7 +26,7 @@ def avg_pool(images: jax.Array) -> jax.Array:
 
     An odd last row or column is dropped.
     """
-    return lax.platform_dependent(images, cpu=_strided_mean, default=_library_mean)
+    return lax.platform_dependent(images, tpu=_library_mean, default=_strided_mean)
 
 
 def _library_max(images: jax.Array) -> jax.Array:
