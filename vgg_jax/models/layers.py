@@ -18,6 +18,10 @@ class Conv(nn.Module):
     """A `kernel_size` x `kernel_size` convolution, stride 1, zero padding to the same size, bias.
 
     Parameters: `kernel` (kernel_size, kernel_size, in, features) and `bias` (features,).
+
+    Attributes:
+      before_norm: whether a normalisation by batch statistics follows, which takes the bias out
+        again: its gradient is then zero, and not the rounding errors of a sum over the batch.
     """
 
     features: int
@@ -25,6 +29,7 @@ class Conv(nn.Module):
     kernel_init: Initializer
     dtype: DTypeLike
     param_dtype: DTypeLike
+    before_norm: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -32,6 +37,8 @@ class Conv(nn.Module):
         shape = (self.kernel_size, self.kernel_size, x.shape[-1], self.features)
         kernel = self.param("kernel", self.kernel_init, shape, self.param_dtype)
         bias = self.param("bias", nn.initializers.zeros, (self.features,), self.param_dtype)
+        if self.before_norm:
+            bias = lax.stop_gradient(bias)
         return conv2d(x, kernel.astype(self.dtype)) + bias.astype(self.dtype)
 
 
@@ -163,10 +170,14 @@ def _normalize_forward(
     axis_name: str | None,
 ) -> tuple[tuple[jax.Array, jax.Array, jax.Array], tuple[jax.Array, ...]]:
     wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-    # Two passes: E[x^2] - E[x]^2 saves one, and loses digits where the mean is not small.
     mean = _group_means(wide, size, axis_name)
     centred = wide - _spread(mean, size)
-    var = _group_means(jnp.square(centred), size, axis_name)
+    if x.dtype.itemsize <= 2:
+        # One pass. Where the mean is so large that this loses digits, half precision has lost them.
+        var = _group_means(jnp.square(wide), size, axis_name) - jnp.square(mean)
+        var = jnp.maximum(var, 0)
+    else:
+        var = _group_means(jnp.square(centred), size, axis_name)
     inverse = lax.rsqrt(var + epsilon)
     y = centred * _spread(inverse * scale, size) + bias
     return (y, mean, var), (x, scale, mean, inverse)

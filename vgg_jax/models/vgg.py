@@ -291,7 +291,15 @@ class VGG(nn.Module):
         for i, spec in enumerate(self.conv_stages[index - 1], 1):
             place = f"{index}_{i}"
             shortcut = x
-            conv = Conv(spec.channels, spec.kernel, kernel_init, name=f"conv{place}", **dtypes)
+            by_batch = train and self.norm == "batch" and f"bn{place}" not in self.norm_frozen
+            conv = Conv(
+                spec.channels,
+                spec.kernel,
+                kernel_init,
+                before_norm=by_batch,
+                name=f"conv{place}",
+                **dtypes,
+            )
             x = record(f"conv{place}", conv(x))
             if self.norm == "batch":
                 bn = BatchNorm(
@@ -302,7 +310,7 @@ class VGG(nn.Module):
                     name=f"bn{place}",
                     **dtypes,
                 )
-                x = record(f"bn{place}", bn(x, train=train and bn.name not in self.norm_frozen))
+                x = record(f"bn{place}", bn(x, train=by_batch))
             if self.residual and i > 1:
                 x = record(f"add{place}", x + shortcut)
             x = record(f"relu{place}", activation(x))
