@@ -209,23 +209,30 @@ def test_a_run_at_which_another_process_works_is_waited_for(sweep_file, tmp_path
 
 
 @pytest.mark.parametrize(
-    ("at_once", "each", "visible", "expected"),
+    ("at_once", "each", "visible", "expected", "memory"),
     [
-        (None, 1, None, ["0", "1", "2", "3"]),
-        (None, 2, "4,5,6,7", ["4,5", "6,7"]),
-        (1, 3, None, ["0,1,2"]),
+        (None, 1, None, ["0", "1", "2", "3"], None),
+        (None, 2, "4,5,6,7", ["4,5", "6,7"], None),
+        (1, 3, None, ["0,1,2"], None),
+        (6, 1, None, ["0", "1", "2", "3", "0", "1"], "0.450"),
+        (3, 4, None, ["0,1,2,3"] * 3, "0.300"),
     ],
 )
-def test_gpus_are_dealt_out(monkeypatch, at_once, each, visible, expected):
+def test_gpus_are_dealt_out_and_shared(monkeypatch, at_once, each, visible, expected, memory):
+    fraction = "XLA_PYTHON_CLIENT_MEM_FRACTION"
     monkeypatch.setattr(launchers, "_devices_at_hand", lambda: ("gpu", 4))
+    monkeypatch.delenv(fraction, raising=False)
     if visible is None:
         monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     else:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     slots = launchers.device_slots(at_once, each)
     assert [slot["CUDA_VISIBLE_DEVICES"] for slot in slots] == expected
-    with pytest.raises(UserError, match="do not fit on 4"):
-        launchers.device_slots(3, 2)
+    assert {slot.get(fraction) for slot in slots} == {memory}
+    monkeypatch.setenv(fraction, "0.1")  # set by the user, and passed on as it is
+    assert all(fraction not in slot for slot in launchers.device_slots(at_once, each))
+    with pytest.raises(UserError, match="a run of 5 GPUs does not fit on 4"):
+        launchers.device_slots(None, 5)
 
 
 def test_live_table_shows_what_runs_have_written(sweep_file, tmp_path):

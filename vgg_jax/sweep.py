@@ -41,7 +41,9 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--launcher", choices=["local", "ray"], default="local")
     local = parser.add_argument_group("--launcher=local")
     local.add_argument(
-        "--runs_at_once", type=int, help="default: as many as the GPUs allow; on a CPU or TPU one"
+        "--runs_at_once",
+        type=int,
+        help="default: one for each --devices_per_run GPUs, on a CPU or TPU one; more share them",
     )
     local.add_argument("--devices_per_run", type=int, default=1, help="GPUs for each run")
     ray = parser.add_argument_group("--launcher=ray")

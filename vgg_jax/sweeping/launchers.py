@@ -70,11 +70,11 @@ class LocalLauncher(Launcher):
 def device_slots(runs_at_once: int | None, devices_per_run: int) -> list[dict[str, str]]:
     """Returns the environment variables of each of the runs that go on at the same time.
 
-    GPUs are dealt out, `devices_per_run` to each. A CPU and a TPU are left whole: one run at a
-    time, unless more are to share them.
+    GPUs are dealt out, `devices_per_run` to each; more runs than that makes share them, and their
+    memory. A CPU and a TPU are left whole: one run at a time, unless more are to share them.
 
     Raises:
-      UserError: fewer devices than asked for.
+      UserError: fewer devices than a run is to have.
     """
     backend, count = _devices_at_hand()
     if backend != "gpu":
@@ -83,15 +83,27 @@ def device_slots(runs_at_once: int | None, devices_per_run: int) -> list[dict[st
         return [{} for _ in range(runs_at_once or 1)]
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     names = visible.split(",") if visible else [str(i) for i in range(count)]
-    most = count // devices_per_run
-    wanted = most if runs_at_once is None else runs_at_once
-    if not 1 <= wanted <= most:
+    groups = [
+        ",".join(names[i : i + devices_per_run])
+        for i in range(0, count - devices_per_run + 1, devices_per_run)
+    ]
+    if not groups:
         raise UserError(
-            f"{max(wanted, 1)} runs of {devices_per_run} GPUs do not fit on {count}: "
-            f"change --runs_at_once or --devices_per_run"
+            f"a run of {devices_per_run} GPUs does not fit on {count}: change --devices_per_run"
         )
-    groups = (names[i * devices_per_run : (i + 1) * devices_per_run] for i in range(wanted))
-    return [{"CUDA_VISIBLE_DEVICES": ",".join(group)} for group in groups]
+    wanted = runs_at_once or len(groups)
+    return [
+        {"CUDA_VISIBLE_DEVICES": groups[i % len(groups)]} | _memory(-(-wanted // len(groups)))
+        for i in range(wanted)
+    ]
+
+
+def _memory(runs: float) -> dict[str, str]:
+    """Returns what tells each of `runs` on one GPU to leave the others their part of its memory."""
+    name = "XLA_PYTHON_CLIENT_MEM_FRACTION"
+    if runs <= 1 or name in os.environ:
+        return {}
+    return {name: f"{0.9 / runs:.3f}"}
 
 
 def _devices_at_hand() -> tuple[str, int]:
