@@ -2,7 +2,9 @@
 
     python -m experiments.cifar_tables.run                     everything, for an accelerator
     python -m experiments.cifar_tables.run --preset=quick      narrow nets, two epochs, on a CPU
+    python -m experiments.cifar_tables.run --runs_at_once=4    several share a GPU
     python -m experiments.cifar_tables.run --preset=full --launcher=ray --gpus_per_run=1
+    python -m experiments.cifar_tables.run --tables            only the tables, of runs in --out
 
 Further arguments are those of `vgg_jax.sweep`; --dry_run prints the training commands. The runs are
 kept in --workdir (default runs/cifar_tables or runs/cifar_tables_quick), so that the same command
@@ -36,13 +38,16 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--preset", choices=list(SWEEPS), default="full")
     parser.add_argument("--workdir", type=Path)
     parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--tables", action="store_true")
     arguments, others = parser.parse_known_args(argv)
     names = {"full": "cifar_tables", "quick": "cifar_tables_quick"}
     workdir = arguments.workdir or Path("runs") / names[arguments.preset]
-    config = SWEEPS[arguments.preset]
+    config, out = SWEEPS[arguments.preset], arguments.out / arguments.preset
+    if arguments.tables:
+        write_tables(load_trials(config, out), out)
+        return 0
     status = sweep.main([f"--config={config}", f"--workdir={workdir}", *others])
     if "--dry_run" not in others:
-        out = arguments.out / arguments.preset
         write_tables(load_trials(config, workdir), out)
         print(f"beside the published figures: {out / 'table.md'}")
     return status
@@ -58,7 +63,7 @@ def write_tables(trials: Sequence[Trial], out: Path) -> None:
     (out / "table.md").write_text("".join(f"| {' | '.join(line)} |\n" for line in markdown))
     draw(trials, out)
     for trial in trials:
-        if trial.finished():
+        if trial.finished() and trial.workdir != out / trial.name:
             _keep(StoredRun(trial.workdir), out / trial.name)
 
 

@@ -2,8 +2,8 @@
 
 python -m vgg_jax.sweep --config=experiments/cifar_tables/sweep.py
 
-For accelerators: the data set lives on the device and an epoch is one dispatch. The recipe is that
-of `cifar10` in configs/base.py, the one behind the published table.
+For accelerators: the data set lives on the device and an epoch is one dispatch, in bfloat16. The
+recipe is that of `cifar10` in configs/base.py, the one behind the published table.
 """
 
 import itertools
@@ -12,6 +12,13 @@ from collections.abc import Iterator
 DEPTHS = (11, 13, 16, 19)
 NORMS = {"plain": "", "bn": ",bn"}
 STEPS_PER_EPOCH = 391
+ON_ACCELERATORS = {
+    "compute_dtype": "bfloat16",
+    "parallel.steps_per_dispatch": STEPS_PER_EPOCH,
+    "eval.batch_size": 1000,
+    "checkpoint.every_steps": 10 * STEPS_PER_EPOCH,
+    "log.every_steps": STEPS_PER_EPOCH,
+}
 
 
 def get_runs() -> Iterator[tuple[str, str, dict[str, object]]]:
@@ -20,5 +27,4 @@ def get_runs() -> Iterator[tuple[str, str, dict[str, object]]]:
         range(3), ("cifar10", "cifar100"), DEPTHS, NORMS
     ):
         config = f"configs/vgg{depth}.py:{data}{NORMS[norm]}"
-        overrides = {"seed": seed, "parallel.steps_per_dispatch": STEPS_PER_EPOCH}
-        yield f"{data}-vgg{depth}-{norm}-seed{seed}", config, overrides
+        yield f"{data}-vgg{depth}-{norm}-seed{seed}", config, ON_ACCELERATORS | {"seed": seed}

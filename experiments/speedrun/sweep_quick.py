@@ -1,19 +1,18 @@
 """What the speed run's recipe was chosen from: short runs at a quarter of the width, on a CPU.
 
-    python -m vgg_jax.sweep --config=experiments/speedrun/sweep.py
+    python -m vgg_jax.sweep --config=experiments/speedrun/sweep_quick.py
 
 Chosen by the last 5,000 training images, which these runs do not train on; one seed each.
 """
 
 from collections.abc import Iterator
 
+HELD_OUT = {"data.train_split": "train[:45000]", "data.eval_split": "train[45000:]"}
 # Single steps: on a CPU a scan of them is slower.
 SHORT = {
     "compute_dtype": "float32",
     "parallel.steps_per_dispatch": 1,
     "data.workers": 0,
-    "data.train_split": "train[:45000]",
-    "data.eval_split": "train[45000:]",
     "model.width": 0.25,
     "epochs": 6.0,
     "optimizer.warmup_epochs": 1.5,
@@ -43,4 +42,4 @@ def get_runs() -> Iterator[tuple[str, str, dict[str, object]]]:
             "optimizer.weight_decay": decay,
             "model.kernel_init": init,
         }
-        yield name, "configs/speedrun.py", SHORT | recipe | more
+        yield name, "configs/speedrun.py", HELD_OUT | SHORT | recipe | more

@@ -157,6 +157,7 @@ def _torch_contestant(work: Workload, mode: str, *, compiled: bool) -> Contestan
     from torch import nn as tnn
 
     device = "cuda" if jax.default_backend() == "gpu" else "cpu"
+    torch.backends.cudnn.benchmark = True  # choose by timing, as XLA does
     layers: list[tnn.Module] = []
     channels = 3
     for stage in work.stages:

@@ -72,7 +72,7 @@ def main(argv: list[str]) -> int:
         dtype = "float32" if kind == "cpu" else "bfloat16"
         done = {(r["net"], r["norm"], r["image_size"], r["mode"]) for r in rows}
         for mode, (net, norm), (size, batch) in itertools.product(
-            ("infer", "train"), PRESETS[arguments.preset], SIZES[kind].items()
+            ("train", "infer"), PRESETS[arguments.preset], SIZES[kind].items()
         ):
             if (net, norm, size, mode) in done:
                 continue

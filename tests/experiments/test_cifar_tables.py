@@ -53,7 +53,12 @@ def test_mean_and_spread_of_last_and_best_stand_beside_published_figures(tmp_pat
     # Nothing was run: empty, and no published figure without batch norm on CIFAR-100.
     assert lines["cifar100", "vgg11", "none"] == ["-"] * 5
 
-    write_tables(trials, tmp_path / "out")
-    assert "93.00 ± 1.41" in (tmp_path / "out" / "table.md").read_text()
-    kept = json.loads((tmp_path / "out/cifar10-vgg16-bn-seed0/summary.json").read_text())
+    out = tmp_path / "out" / "full"
+    write_tables(trials, out)
+    table = (out / "table.md").read_text()
+    assert "93.00 ± 1.41" in table
+    (out / "table.md").unlink()
+    assert main(["--tables", f"--out={out.parent}"]) == 0  # of what is kept there
+    assert (out / "table.md").read_text() == table
+    kept = json.loads((out / "cifar10-vgg16-bn-seed0/summary.json").read_text())
     assert kept["command"].endswith("--workdir=runs/cifar10-vgg16-bn-seed0")
