@@ -67,6 +67,7 @@ def base() -> ConfigDict:
     config.data.pad = 4  # pixels around the image, for pad_crop
     config.data.scale = (256, 256)  # training scale S, drawn between the two, for scale_crop
     config.data.flip = True
+    config.data.cutout = 0  # pixels, side of a square that is blanked at a random place; 0 is off
     config.data.color_shift = 0.1  # standard deviation of Krizhevsky's PCA shift; 0 is off
     config.data.color_pca = "imagenet"  # or dataset
     config.data.eval_resize = 256  # shortest side before the centre crop

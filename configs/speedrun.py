@@ -11,18 +11,19 @@ from ml_collections import ConfigDict
 
 from configs.base import vgg
 
-IMAGES, BATCH = 50_000, 256
-STEPS = 195  # an epoch
+IMAGES, BATCH = 50_000, 512
+STEPS = 97  # an epoch
 
 
 def get_config(argument: str = "") -> ConfigDict:
     """Returns the recipe; `argument` as of `configs.base.vgg`, with which it starts."""
     config = vgg("D", argument or "cifar10,bn")
     config.compute_dtype = "bfloat16"
-    config.epochs = 28 * STEPS * BATCH / IMAGES  # whole dispatches: a rest is compiled for itself
+    config.epochs = 112 * STEPS * BATCH / IMAGES  # whole dispatches: a rest is compiled for itself
     config.data.batch_size = BATCH
+    config.data.cutout = 8
     config.model.dropout = 0.0
-    config.optimizer.learning_rate = 0.3
+    config.optimizer.learning_rate = 0.5
     config.optimizer.weight_decay = 1e-3
     config.optimizer.nesterov = True
     config.optimizer.schedule = "cosine"

@@ -1,14 +1,16 @@
 """Makes the CIFAR tables: depth x batch norm, beside the published ones.
 
     python -m experiments.cifar_tables.run                     everything, for an accelerator
+    python -m experiments.cifar_tables.run --preset=short      CIFAR-10 in a quarter of the epochs
     python -m experiments.cifar_tables.run --preset=quick      narrow nets, two epochs, on a CPU
     python -m experiments.cifar_tables.run --runs_at_once=4    several share a GPU
     python -m experiments.cifar_tables.run --preset=full --launcher=ray --gpus_per_run=1
     python -m experiments.cifar_tables.run --tables            only the tables, of runs in --out
 
 Further arguments are those of `vgg_jax.sweep`; --dry_run prints the training commands. The runs are
-kept in --workdir (default runs/cifar_tables or runs/cifar_tables_quick), so that the same command
-goes on with what is left; the tables are written to --out. The data folder is $TFDS_DATA_DIR.
+kept in --workdir (default runs/cifar_tables, with the preset's name unless it is full), so that the
+same command goes on with what is left; the tables are written to --out. The data folder is
+$TFDS_DATA_DIR.
 """
 
 import csv
@@ -27,7 +29,11 @@ from vgg_jax.sweeping.trials import Trial, load_trials
 from vgg_jax.training.workdir import write_json
 
 HERE = Path(__file__).parent
-SWEEPS = {"full": HERE / "sweep.py", "quick": HERE / "sweep_quick.py"}
+SWEEPS = {
+    "full": HERE / "sweep.py",
+    "short": HERE / "sweep_short.py",
+    "quick": HERE / "sweep_quick.py",
+}
 RESULTS = HERE / "results"
 HEADER = ["data", "net", "norm", "last [%]", "best [%]", "seeds", "seconds a run", "published [%]"]
 
@@ -40,9 +46,10 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--tables", action="store_true")
     arguments, others = parser.parse_known_args(argv)
-    names = {"full": "cifar_tables", "quick": "cifar_tables_quick"}
-    workdir = arguments.workdir or Path("runs") / names[arguments.preset]
-    config, out = SWEEPS[arguments.preset], arguments.out / arguments.preset
+    preset = arguments.preset
+    name = "cifar_tables" if preset == "full" else f"cifar_tables_{preset}"
+    workdir = arguments.workdir or Path("runs") / name
+    config, out = SWEEPS[preset], arguments.out / preset
     if arguments.tables:
         write_tables(load_trials(config, out), out)
         return 0

@@ -13,6 +13,7 @@ SHORT = {
     "compute_dtype": "float32",
     "parallel.steps_per_dispatch": 1,
     "data.workers": 0,
+    "data.cutout": 0,
     "model.width": 0.25,
     "epochs": 6.0,
     "optimizer.warmup_epochs": 1.5,

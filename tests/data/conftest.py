@@ -32,6 +32,7 @@ def data_config() -> Callable[..., ConfigDict]:
                 "scale": (16, 16),
                 "channel_order": "RGB",
                 "flip": False,
+                "cutout": 0,
                 "color_shift": 0.0,
                 "color_pca": "imagenet",
                 "eval_resize": 8,

@@ -39,7 +39,7 @@ def test_none_is_the_eval_transform(data_config):
 
 
 def test_an_example_depends_on_its_own_key_only(data_config):
-    config = data_config(augment="pad_crop", pad=2, flip=True, color_shift=0.1)
+    config = data_config(augment="pad_crop", pad=2, flip=True, cutout=3, color_shift=0.1)
     images = jnp.asarray(RNG.integers(0, 256, (8, 8, 8, 3), np.uint8))
     fn = jax.jit(make_train_augment(config))
     whole = fn(keys(8), images)
@@ -73,6 +73,26 @@ def test_flip(data_config, flip, share):
     flipped = (out == image[:, ::-1]).all(axis=(1, 2, 3))
     assert ((out == image).all(axis=(1, 2, 3)) ^ flipped).all()
     assert flipped.mean() == pytest.approx(share, abs=0.06)
+
+
+@pytest.mark.parametrize("side", [1, 2, 3, 12])
+def test_cutout_blanks_a_square_around_any_pixel(data_config, side):
+    shape, count = (5, 6), 2000
+    images = np.full((count, *shape, 3), 200, np.uint8)
+    config = data_config(cutout=side, mean=(100.0,) * 3, std=(10.0,) * 3)
+    blank = augment(config, images) == 0
+    assert (blank == blank[..., :1]).all()  # of all channels
+    squares = {}
+    for row in range(shape[0]):
+        for column in range(shape[1]):
+            square = np.zeros(shape, bool)
+            top, left = row - side // 2, column - side // 2
+            square[max(top, 0) : top + side, max(left, 0) : left + side] = True
+            squares.setdefault(square.tobytes(), []).append((row, column))
+    seen = [squares[b.tobytes()] for b in np.ascontiguousarray(blank[..., 0])]
+    for square in squares.values():
+        share = sum(s == square for s in seen) / count
+        assert share == pytest.approx(len(square) / 30, abs=4 * (0.25 / count) ** 0.5)
 
 
 class TestColorShift:

@@ -29,7 +29,9 @@ def store_config(trial) -> None:
     (trial.workdir / "config.json").write_text(config.to_json_best_effort())
 
 
-@pytest.mark.parametrize(("preset", "nets", "seeds"), [("full", 16, 3), ("quick", 8, 2)])
+@pytest.mark.parametrize(
+    ("preset", "nets", "seeds"), [("full", 16, 3), ("short", 8, 3), ("quick", 8, 2)]
+)
 def test_every_net_has_its_runs(preset, nets, seeds, tmp_path, capsys):
     assert main([f"--preset={preset}", f"--workdir={tmp_path / 'w'}", "--dry_run"]) == 0
     commands = capsys.readouterr().out.splitlines()

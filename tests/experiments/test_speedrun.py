@@ -43,5 +43,5 @@ def test_whole_epochs_are_one_dispatch_and_none_is_left_over():
     config = load_config("configs/speedrun.py")
     size = config.parallel.steps_per_dispatch
     steps = round(config.epochs * 50_000 / config.data.batch_size)
-    assert size * config.data.batch_size / 50_000 == pytest.approx(7, abs=0.02)
+    assert size * config.data.batch_size / 50_000 == pytest.approx(7, abs=0.05)
     assert steps % size == 0

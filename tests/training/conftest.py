@@ -47,6 +47,7 @@ def data_config():
     data.augment = "pad_crop"
     data.pad = 1
     data.mean, data.std = (127.0,) * 3, (64.0,) * 3
+    data.cutout = 0
     data.color_shift = 0.0
     return data
 

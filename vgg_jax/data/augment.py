@@ -64,11 +64,12 @@ def make_train_augment(
     An example's result depends on its own key and pixels only, whatever the layout over devices.
     "pad_crop" crops the image's own size out of the image with a black border (He et al. 2015,
     section 4.2); for "scale_crop" the pipeline has rescaled and cropped (VGG, section 3.1). Then
-    follow the flip, the colour shift and the normalisation.
+    follow the flip, the colour shift, the normalisation and the cutout (DeVries & Taylor 2017,
+    arXiv 1708.04552): a square of zeros around a random pixel, cut off at the border.
 
     Args:
-      data: `config.data`; read are `augment`, `pad`, `flip`, `color_shift`, `color_pca`, `mean`,
-        `std` and `channel_order`.
+      data: `config.data`; read are `augment`, `pad`, `flip`, `cutout`, `color_shift`, `color_pca`,
+        `mean`, `std` and `channel_order`.
       source: the training source, read for `color_pca="dataset"`.
 
     Raises:
@@ -80,7 +81,7 @@ def make_train_augment(
     color_axes = _color_axes(data, source) if data.color_shift else None
 
     def augment(key: jax.Array, image: jax.Array) -> jax.Array:
-        crop_key, flip_key, color_key = jax.random.split(key, 3)
+        crop_key, flip_key, color_key, cutout_key = jax.random.split(key, 4)
         if pad:
             image = _pad_crop(crop_key, image, pad)
         if data.flip:
@@ -89,7 +90,8 @@ def make_train_augment(
         if color_axes is not None:
             alphas = data.color_shift * jax.random.normal(color_key, (3,))
             values = values + jnp.sum(color_axes * alphas[None, :], axis=1)[None, None, :]
-        return normalize(values, data.mean, data.std, data.channel_order)
+        values = normalize(values, data.mean, data.std, data.channel_order)
+        return _cutout(cutout_key, values, data.cutout) if data.cutout else values
 
     return jax.vmap(augment)
 
@@ -99,6 +101,17 @@ def _pad_crop(key: jax.Array, image: jax.Array, pad: int) -> jax.Array:
     padded = jnp.pad(image, ((pad, pad), (pad, pad), (0, 0)))
     top, left = jax.random.randint(key, (2,), 0, 2 * pad + 1)
     return jax.lax.dynamic_slice(padded, (top, left, 0), image.shape)
+
+
+def _cutout(key: jax.Array, image: jax.Array, side: int) -> jax.Array:
+    """Blanks the `side` x `side` pixels around a random one."""
+    rows, columns, _ = image.shape
+    row_key, column_key = jax.random.split(key)
+    top = jax.random.randint(row_key, (), 0, rows) - side // 2
+    left = jax.random.randint(column_key, (), 0, columns) - side // 2
+    row, column = jnp.arange(rows)[:, None, None], jnp.arange(columns)[None, :, None]
+    inside = (row >= top) & (row < top + side) & (column >= left) & (column < left + side)
+    return jnp.where(inside, 0, image)
 
 
 def _color_axes(data: Any, source: Source | None) -> jax.Array:
