@@ -1,9 +1,9 @@
-"""Makes the runs of a sweep file and tables them, with mean and spread over seeds.
+r"""Makes the runs of a sweep file and tables them, with mean and spread over seeds.
 
     python -m vgg_jax.sweep --config=experiments/NAME/sweep.py
     python -m vgg_jax.sweep --config=experiments/NAME/sweep.py --launcher=ray --gpus_per_run=1
     python -m vgg_jax.sweep --config=experiments/NAME/sweep.py --dry_run > commands
-    xargs -d '\\n' -P 4 -I{} sh -c {} < commands
+    xargs -d '\n' -P 4 -I{} sh -c {} < commands
 
 A sweep file is Python: its `get_runs()` yields (name, config, overrides), for example
 ("bn-seed1", "configs/vgg16.py:digits", {"model.norm": "batch", "seed": 1}). Each run is a training
