@@ -56,6 +56,7 @@ def write_npz(folder, labels):
         ([DIGITS, "--config.data.train_split=validation"], "train"),
         ([DIGITS, "--config.data.batch_size=62"], "60 or 64"),
         ([DIGITS, "--config.data.batch_size=0"], "above 0"),
+        ([DIGITS, "--config.data.cutout=-8"], "must not be below 0"),
         ([DIGITS, "--config.data.image_size=40"], "32 or 64"),
         ([DIGITS, "--config.data.image_size=16"], "32"),
         ([DIGITS, "--config.model.num_classes=8"], "num_classes=10"),

@@ -99,7 +99,7 @@ def device_slots(runs_at_once: int | None, devices_per_run: int) -> list[dict[st
 
 
 def _memory(runs: float) -> dict[str, str]:
-    """Returns what tells each of `runs` on one GPU to leave the others their part of its memory."""
+    """Returns the variable by which each of `runs` on one GPU leaves the others their memory."""
     name = "XLA_PYTHON_CLIENT_MEM_FRACTION"
     if runs <= 1 or name in os.environ:
         return {}
@@ -128,7 +128,8 @@ class RayLauncher(Launcher):
         Args:
           address: "auto" or HOST:PORT of a cluster; None starts one on this machine.
           cpus_per_run: cores that Ray sets aside for a run.
-          gpus_per_run: GPUs that Ray sets aside for a run, which sees no others.
+          gpus_per_run: GPUs that Ray sets aside for a run, which sees no others; a part of one,
+            such as 0.25, where runs are to share it.
 
         Raises:
           UserError: Ray is not installed, nothing answers at the address, or no machine of the
@@ -164,12 +165,15 @@ class RayLauncher(Launcher):
         self._remote = ray.remote(
             num_cpus=cpus_per_run, num_gpus=gpus_per_run, max_retries=0, max_calls=1
         )(_execute_on_worker)
+        self._environment = _memory(1 / gpus_per_run if gpus_per_run else 1)
         self._refs: dict[Any, Trial] = {}
         self._stopping = False
 
     def start(self, trials: Sequence[Trial], retries: int) -> None:
         here = str(Path.cwd())
-        self._refs = {self._remote.remote(trial, retries, here): trial for trial in trials}
+        self._refs = {
+            self._remote.remote(trial, retries, here, self._environment): trial for trial in trials
+        }
 
     def poll(self, seconds: float) -> list[tuple[Trial, Outcome]]:
         ended, _ = self._ray.wait(list(self._refs), timeout=seconds)
@@ -191,8 +195,10 @@ class RayLauncher(Launcher):
             return Outcome("failed", 1)
 
 
-def _execute_on_worker(trial: Trial, retries: int, folder: str) -> Outcome:
+def _execute_on_worker(
+    trial: Trial, retries: int, folder: str, environment: Mapping[str, str]
+) -> Outcome:
     os.chdir(folder)  # paths of configs and run directories may be relative
     # Ray cancels by SIGINT, which a worker ignores where the sweep was started in the background.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    return execute(trial, retries, {}, threading.Event())
+    return execute(trial, retries, environment, threading.Event())

@@ -200,6 +200,9 @@ def _check(config: ConfigDict) -> None:
     for key, value in positive.items():
         if value <= 0:
             raise UserError(f"config.{key}={value} must be above 0")
+    for key, value in (("data.pad", config.data.pad), ("data.cutout", config.data.cutout)):
+        if value < 0:
+            raise UserError(f"config.{key}={value} must not be below 0")
     if config.optimizer.schedule == "plateau" and config.eval.every_steps <= 0:
         raise UserError(
             "optimizer.schedule=plateau follows the validation error: set eval.every_steps above 0"
