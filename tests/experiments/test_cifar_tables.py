@@ -1,11 +1,12 @@
 """The CIFAR tables: which runs they need, and the lines made of those that are there."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
-from experiments.cifar_tables.run import SWEEPS, main, table_lines, write_tables
+from experiments.cifar_tables.run import RESULTS, SWEEPS, main, table_lines, write_tables
 from vgg_jax.cli import load_config
 from vgg_jax.sweeping.trials import load_trials
 
@@ -64,3 +65,12 @@ def test_mean_and_spread_of_last_and_best_stand_beside_published_figures(tmp_pat
     assert (out / "table.md").read_text() == table
     kept = json.loads((out / "cifar10-vgg16-bn-seed0/summary.json").read_text())
     assert kept["command"].endswith("--workdir=runs/cifar10-vgg16-bn-seed0")
+
+
+@pytest.mark.parametrize("preset", ["short", "quick"])
+def test_stored_tables_are_those_of_the_stored_runs(preset, tmp_path):
+    shutil.copytree(RESULTS / preset, tmp_path / preset)
+    (tmp_path / preset / "table.csv").unlink()
+    assert main([f"--preset={preset}", "--tables", f"--out={tmp_path}"]) == 0
+    for name in ("table.csv", "table.md"):
+        assert (tmp_path / preset / name).read_text() == (RESULTS / preset / name).read_text()

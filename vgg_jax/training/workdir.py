@@ -31,7 +31,7 @@ _FREE_PREFIXES = (
 # Keys that came after runs had been stored, and what those runs did.
 _LATER_KEYS: dict[str, Any] = {
     "init": {"weights": None, "fresh": []},
-    "data": {"channel_order": "RGB"},
+    "data": {"channel_order": "RGB", "cutout": 0},
     "optimizer": {"rates": [], "frozen": []},
 }
 # With these schedules what is past does not depend on where the end is.
