@@ -98,7 +98,7 @@ def test_everything_is_the_whole_cross_with_the_cells_of_full():
 
 def test_cells_in_any_order_measure_the_same(monkeypatch):
     """Weights and programs are kept from cell to cell."""
-    monkeypatch.setitem(VARIANTS, "tiny", ("3-8", "3-8"))
+    monkeypatch.setitem(VARIANTS, "tiny", ("3-8",))
     cells = [
         Cell("tiny", init, norm, activation, pooling, "noise", 4)
         for init in ("orthogonal", "lsuv")

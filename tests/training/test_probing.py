@@ -13,8 +13,9 @@ from vgg_jax.training.probing import LAYERS_FILE, make_probe, micro_batches
 from vgg_jax.training.setup import build, first_state
 
 ARGUMENTS = [
-    "--config.model.stages=('3-4','3-4','3-8','3-8','3-8')",
+    "--config.model.stages=('3-4','3-8')",
     "--config.model.head=linear",
+    "--config.data.image_size=8",
     "--config.data.batch_size=8",
     "--config.eval.batch_size=360",
     "--config.optimizer.schedule=constant",
