@@ -4,6 +4,7 @@ import functools
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from vgg_jax.models.vgg import VGG
 
@@ -49,3 +50,8 @@ def train_forward(model: VGG, variables: Any, images: jax.Array, seed: int = 1) 
         )
 
     return apply(variables, images, jax.random.key(seed))
+
+
+def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    chosen = jnp.take_along_axis(jax.nn.log_softmax(logits), labels[:, None], axis=1)
+    return -chosen.mean()
