@@ -95,9 +95,10 @@ def test_groups_are_normalised_as_separate_batches(group: int) -> None:
 
 
 @pytest.mark.parametrize("group", [None, 2])
-def test_a_mapped_axis_changes_nothing(group: int | None) -> None:
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_a_mapped_axis_changes_nothing(group: int | None, dtype: Any) -> None:
     """Four devices with two examples each: whole-batch statistics, or groups within a device."""
-    x = maps(8)
+    x = maps(8).astype(dtype)  # the output is not rounded, so that it can be compared
     y, stats = normalized(batch_norm(group=group), x)
     mapped = batch_norm(group=group, axis_name="batch")
     y_mapped, stats_mapped = jax.vmap(lambda part: normalized(mapped, part), axis_name="batch")(
@@ -156,6 +157,16 @@ def test_statistics_are_float32_in_bfloat16() -> None:
         stats["var"], np.var(np.asarray(x, np.float32), (0, 1, 2)), rtol=1e-4
     )
     assert np.abs(np.asarray(y, np.float32).mean((0, 1, 2)) - 0.5).max() < 0.01
+
+
+def test_constants_in_half_precision_have_no_negative_variance() -> None:
+    """In one pass, rounding leaves some of them below zero, by more than epsilon."""
+    constants = jnp.linspace(100, 1000, 64).astype(jnp.bfloat16)
+    x = jnp.broadcast_to(constants, (7, 5, 3, 64))
+    y, stats = normalized(batch_norm(momentum=0.0), x)
+    np.testing.assert_allclose(stats["mean"], constants.astype(jnp.float32), rtol=1e-6)
+    assert (stats["var"] >= 0).all()
+    assert np.isfinite(y).all()
 
 
 def test_norm_group_reaches_the_network() -> None:
