@@ -28,7 +28,21 @@ from vgg_jax.sweeping.table import format_rows, sweep_table
 from vgg_jax.sweeping.trials import load_trials
 
 ROOT = Path(__file__).parent.parent
+# What a run is told of memory stands in its log.
+CONFIG = """
+import os
+
+from configs.vgg11 import get_config as vgg11
+
+
+def get_config(argument):
+    print("memory", os.environ.get("XLA_PYTHON_CLIENT_MEM_FRACTION"))
+    return vgg11(argument)
+"""
 SWEEP = """
+from pathlib import Path
+
+CONFIG = f"{Path(__file__).parent / 'config.py'}:digits"
 TINY = {
     "model.stages": ("3-4", "3-8"),
     "data.image_size": 8,
@@ -44,8 +58,8 @@ TINY = {
 
 def get_runs():
     for seed in (3, 4):
-        yield f"good-seed{seed}", "configs/vgg11.py:digits", TINY | {"seed": seed}
-    yield "bad", "configs/vgg11.py:digits", TINY | {"optimizer.name": "none", "seed": 5}
+        yield f"good-seed{seed}", CONFIG, TINY | {"seed": seed}
+    yield "bad", CONFIG, TINY | {"optimizer.name": "none", "seed": 5}
 """
 
 
@@ -58,13 +72,15 @@ def _in_project_root(monkeypatch):
 def sweep_file(tmp_path):
     path = tmp_path / "sweep.py"
     path.write_text(SWEEP)
+    (tmp_path / "config.py").write_text(CONFIG)
     return path
 
 
 def start(*arguments: str) -> subprocess.Popen:
     return subprocess.Popen(
         [sys.executable, "-m", "vgg_jax.sweep", *arguments],
-        env=os.environ | {"JAX_NUM_CPU_DEVICES": "1"},
+        # To Ray this machine has a GPU, so that its parts are dealt out.
+        env=os.environ | {"JAX_NUM_CPU_DEVICES": "1", "RAY_OVERRIDE_RESOURCES": '{"GPU": 1}'},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -94,14 +110,14 @@ def test_stopped_then_continued_on_ray_with_a_run_that_fails(sweep_file, tmp_pat
     assert stopped["exit_reason"] == "SIGTERM"
     assert not (folder / "bad" / "log.txt").exists()
 
-    process = start(*arguments, "--launcher=ray", "--retries=1")
+    process = start(*arguments, "--launcher=ray", "--retries=1", "--gpus_per_run=0.5")
     out, err = process.communicate(timeout=900)
     assert process.returncode == 1, err
     assert "Traceback" not in err
     assert "bad: failed, tried 2 times, exit status 2: Known: adamw, sgd" in err
-    assert (
-        f"going on after step {stopped['steps']}" in (folder / "good-seed3" / "log.txt").read_text()
-    )
+    log = (folder / "good-seed3" / "log.txt").read_text()
+    assert f"going on after step {stopped['steps']}" in log
+    assert re.findall("memory .*", log) == ["memory None", "memory 0.450"]
 
     good, bad = csv.DictReader((folder / "table.csv").read_text().splitlines())
     assert (good["runs"], good["missing"], good["seeds"]) == ("2", "0", "3 4")
@@ -118,7 +134,7 @@ def test_stopped_then_continued_on_ray_with_a_run_that_fails(sweep_file, tmp_pat
 
     # What is left is the failed run alone.
     assert main([*arguments, "--dry_run"]) == 0
-    (command,) = capsys.readouterr().out.splitlines()
+    (command,) = (c for c in capsys.readouterr().out.splitlines() if "vgg_jax" in c)
     assert shlex.split(command)[:3] == ["python", "-m", "vgg_jax.train"]
     assert f"--workdir={folder / 'bad'}" in shlex.split(command)
     assert "--config.optimizer.name=none" in shlex.split(command)
@@ -139,9 +155,22 @@ def test_a_ray_cluster_that_cannot_be_reached_is_said_in_short(sweep_file, tmp_p
     assert "Traceback" not in err
 
 
-def test_dry_run_prints_commands_that_the_shell_reads_back(sweep_file, tmp_path, capsys):
-    assert main([f"--config={sweep_file}", f"--workdir={tmp_path / 'a b'}", "--dry_run"]) == 0
-    commands = [shlex.split(line) for line in capsys.readouterr().out.splitlines()]
+def test_dry_run_prints_commands_that_the_shell_and_xargs_read_back(sweep_file, tmp_path):
+    process = start(f"--config={sweep_file}", f"--workdir={tmp_path / 'a b'}", "--dry_run")
+    lines = process.communicate(timeout=900)[0].splitlines()
+    commands = [shlex.split(line) for line in lines if line.startswith("python")]
+    # As --help has it, with a `python` that says what it is given.
+    (tmp_path / "python").write_text('#!/bin/sh\nprintf "%s\\n" python "$@"\n')
+    (tmp_path / "python").chmod(0o755)
+    given = subprocess.run(
+        ["xargs", "-d", r"\n", "-I{}", "sh", "-c", "{}"],
+        input="".join(f"{shlex.join(command)}\n" for command in commands),
+        env=os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert given.stdout.splitlines() == [word for command in commands for word in command]
     assert [command[-1] for command in commands] == [
         f"--workdir={tmp_path / 'a b' / name}" for name in ("good-seed3", "good-seed4", "bad")
     ]
