@@ -51,9 +51,10 @@ def main(argv: list[str]) -> int:
     workdir = arguments.workdir or Path("runs") / name
     config, out = SWEEPS[preset], arguments.out / preset
     if arguments.tables:
-        write_tables(load_trials(config, out), out)
-        return 0
-    status = sweep.main([f"--config={config}", f"--workdir={workdir}", *others])
+        parser.parse_args(argv)  # nothing else is of use
+        workdir, status = out, 0
+    else:
+        status = sweep.main([f"--config={config}", f"--workdir={workdir}", *others])
     if "--dry_run" not in others:
         write_tables(load_trials(config, workdir), out)
         print(f"beside the published figures: {out / 'table.md'}")
