@@ -10,8 +10,8 @@ import itertools
 from collections.abc import Iterator
 
 from configs.speedrun import BATCH
-from experiments.speedrun.sweep_quick import HELD_OUT
 
+HELD_OUT = {"data.train_split": "train[:45000]", "data.eval_split": "train[45000:]"}
 STEPS = 45_000 // BATCH  # an epoch
 EPOCHS_A_DISPATCH = 7
 

@@ -7,7 +7,8 @@ Chosen by the last 5,000 training images, which these runs do not train on; one 
 
 from collections.abc import Iterator
 
-HELD_OUT = {"data.train_split": "train[:45000]", "data.eval_split": "train[45000:]"}
+from experiments.speedrun.sweep import HELD_OUT
+
 # Single steps: on a CPU a scan of them is slower.
 SHORT = {
     "compute_dtype": "float32",
