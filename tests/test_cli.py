@@ -2,7 +2,8 @@
 
 import pytest
 
-from vgg_jax.cli import CommandParser, flatten, load_config, run_command
+from vgg_jax.cli import CommandParser, run_command
+from vgg_jax.config import flatten, load_config
 from vgg_jax.errors import UserError, unknown_name
 
 VGG16 = "configs/vgg16.py"

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from configs import base
-from vgg_jax.cli import load_config
+from vgg_jax.config import load_config
 from vgg_jax.models import build_model
 from vgg_jax.training.setup import build, first_state
 

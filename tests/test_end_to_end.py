@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.runs import STEPS, TINY, arrays, metrics, start, train, wait_for_step
+from tests.short_runs import STEPS, TINY, arrays, metrics, start, train, wait_for_step
 
 
 def assert_identical(one: Path, other: Path) -> None:

@@ -13,7 +13,7 @@ from tests.evaluation.nets import NAMES, Pictures, tiny_weights
 from vgg_jax.convert import main as convert
 from vgg_jax.errors import UserError
 from vgg_jax.evaluate import main
-from vgg_jax.evaluation.posteriors import posteriors
+from vgg_jax.evaluation.probabilities import dataset_probabilities
 from vgg_jax.train import main as train
 from vgg_jax.weights.store import save_weights
 
@@ -47,7 +47,7 @@ def test_ensemble_of_weights_on_a_folder(folder, capsys):
     ]
     assert main(arguments) == 0
     report = json.loads((folder / "out" / "report.json").read_text())
-    probabilities, labels = posteriors(
+    probabilities, labels = dataset_probabilities(
         [tiny_weights(0), tiny_weights(1)], Pictures(), protocol="dense", scales=(8, 12)
     )
     right = int((probabilities.argmax(1) == labels).sum())

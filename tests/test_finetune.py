@@ -12,9 +12,10 @@ from PIL import Image
 
 from tests.evaluation.nets import tiny_weights
 from tests.models.nets import init, random_images, small_vgg
-from tests.runs import arrays
+from tests.short_runs import arrays
 from vgg_jax import load_weights
-from vgg_jax.cli import load_config, run_command
+from vgg_jax.cli import run_command
+from vgg_jax.config import load_config
 from vgg_jax.convert import main as convert
 from vgg_jax.evaluate import main as evaluate
 from vgg_jax.predict import main as predict

@@ -12,7 +12,7 @@ import cv2
 import pytest
 
 from tests.reporting.browser import CHROMIUM, chromium
-from vgg_jax.cli import load_config
+from vgg_jax.config import load_config
 from vgg_jax.errors import UserError
 from vgg_jax.report import build_report, main
 

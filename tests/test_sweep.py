@@ -19,7 +19,7 @@ from pyarrow import parquet
 from rich.console import Console
 
 from vgg_jax.errors import UserError
-from vgg_jax.reporting.runs import StoredRun
+from vgg_jax.runs.reader import StoredRun
 from vgg_jax.sweep import main
 from vgg_jax.sweeping import launchers
 from vgg_jax.sweeping.display import Display

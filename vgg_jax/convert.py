@@ -17,7 +17,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vgg_jax.cli import CommandParser, load_config, run_command
+from vgg_jax.cli import CommandParser, run_command
+from vgg_jax.config import load_config, split_overrides
 from vgg_jax.errors import UserError, unknown_name
 
 if TYPE_CHECKING:
@@ -41,8 +42,8 @@ def main(argv: list[str]) -> int:
     parser.add_argument("source", metavar="SRC")
     parser.add_argument("destination", metavar="DST")
     # Apart from the rest: argparse would take what follows them for more of them.
-    overrides = [argument for argument in argv if argument.startswith("--config.")]
-    args = parser.parse_args([argument for argument in argv if argument not in overrides])
+    overrides, others = split_overrides(argv)
+    args = parser.parse_args(others)
     if args.layout is not None and args.layout not in SOURCES:
         raise unknown_name("layout after --from", args.layout, SOURCES)
     if args.target is not None and args.target not in TARGETS:
@@ -65,7 +66,7 @@ def _import(args: argparse.Namespace, overrides: list[str]) -> None:
     if not args.destination.endswith(".safetensors"):
         raise UserError(f"DST is {args.destination}; our weights end in .safetensors")
     if args.layout == "run":
-        from vgg_jax.training.restore import load_run
+        from vgg_jax.training.export_run import load_run
 
         weights, _, _ = load_run(Path(args.source))
     else:

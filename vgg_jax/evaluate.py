@@ -18,7 +18,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vgg_jax.cli import CommandParser, load_config, parse_scales, run_command, show_progress
+from vgg_jax.cli import CommandParser, parse_scales, run_command, show_progress
+from vgg_jax.config import load_config, split_overrides
 from vgg_jax.errors import UserError
 
 if TYPE_CHECKING:
@@ -39,8 +40,8 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--per_class", action="store_true", help="a line for every class")
     parser.add_argument("--confusions", action="store_true", help="the most frequent mistakes")
     parser.add_argument("--json", type=Path, metavar="OUT", help="file to write the result to")
-    overrides = [argument for argument in argv if argument.startswith("--config.")]
-    args = parser.parse_args([argument for argument in argv if argument not in overrides])
+    overrides, others = split_overrides(argv)
+    args = parser.parse_args(others)
     if not args.weights and not args.workdir:
         raise UserError("nothing to evaluate: give --weights=FILE or --workdir=DIR")
     if overrides and args.config is None:
@@ -49,8 +50,8 @@ def main(argv: list[str]) -> int:
         raise UserError(f"--batch_size={args.batch_size} must be at least 1")
 
     report = _measure(args, overrides)
-    from vgg_jax.evaluation.reports import report_lines
-    from vgg_jax.training.workdir import write_report
+    from vgg_jax.evaluation.accuracy import report_lines
+    from vgg_jax.runs.directory import write_report
 
     for line in report_lines(report):
         print(line)
@@ -61,11 +62,11 @@ def main(argv: list[str]) -> int:
 
 def _measure(args: argparse.Namespace, overrides: list[str]) -> dict[str, Any]:
     # Imported late: --help and a mistyped argument answer at once.
-    from vgg_jax.compilation_cache import enable_compilation_cache
-    from vgg_jax.evaluation.reports import evaluate
-    from vgg_jax.training.restore import load_run
-    from vgg_jax.training.workdir import environment
+    from vgg_jax.evaluation.accuracy import evaluate
+    from vgg_jax.runs.record import environment
+    from vgg_jax.training.export_run import load_run
     from vgg_jax.weights.store import load_weights
+    from vgg_jax.xla import enable_compilation_cache
 
     enable_compilation_cache()
     runs = [load_run(Path(workdir)) for workdir in args.workdir]

@@ -29,8 +29,8 @@ def main(argv: list[str]) -> int:
     # Imported late: --help answers at once.
     import numpy as np
 
-    from vgg_jax.compilation_cache import enable_compilation_cache
     from vgg_jax.features.extractor import extract_features
+    from vgg_jax.xla import enable_compilation_cache
 
     enable_compilation_cache()
     features = extract_features(

@@ -16,7 +16,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vgg_jax.cli import CommandParser, load_config, parse_scales, run_command, show_progress
+from vgg_jax.cli import CommandParser, parse_scales, run_command, show_progress
+from vgg_jax.config import load_config, split_overrides
 from vgg_jax.errors import UserError
 
 if TYPE_CHECKING:
@@ -36,8 +37,8 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--seed", type=int, default=0, help="of that drawing; 0")
     parser.add_argument("--batch_size", type=int, default=16, help="images at a time; 16")
     parser.add_argument("--json", type=Path, metavar="OUT", help="file to write the result to")
-    overrides = [argument for argument in argv if argument.startswith("--config.")]
-    args = parser.parse_args([argument for argument in argv if argument not in overrides])
+    overrides, others = split_overrides(argv)
+    args = parser.parse_args(others)
     folders = args.train is not None and args.test is not None
     if folders == (args.config is not None):
         raise UserError("which images? Give --train=DIR and --test=DIR, or --config=FILE")
@@ -54,7 +55,7 @@ def main(argv: list[str]) -> int:
         f"{report['top1_correct']:,} right; mean over classes {report['class_recall']:.2%}"
     )
     if args.json is not None:
-        from vgg_jax.training.workdir import write_report
+        from vgg_jax.runs.directory import write_report
 
         write_report(args.json, report)
     return 0
@@ -62,10 +63,10 @@ def main(argv: list[str]) -> int:
 
 def _measure(args: argparse.Namespace, overrides: list[str]) -> dict[str, Any]:
     # Imported late: --help and a mistyped argument answer at once.
-    from vgg_jax.compilation_cache import enable_compilation_cache
     from vgg_jax.features.linear_probe import classify_linearly, few_a_class, image_descriptors
-    from vgg_jax.training.workdir import environment
+    from vgg_jax.runs.record import environment
     from vgg_jax.weights.store import load_weights
+    from vgg_jax.xla import enable_compilation_cache
 
     enable_compilation_cache()
     train, test = _open_data(args, overrides)

@@ -38,8 +38,8 @@ def main(argv: list[str]) -> int:
     args = parser.parse_args(argv)
 
     # Imported late: --help answers at once.
-    from vgg_jax.compilation_cache import enable_compilation_cache
     from vgg_jax.weights.store import load_weights
+    from vgg_jax.xla import enable_compilation_cache
 
     enable_compilation_cache()
     weights = load_weights(args.weights)

@@ -61,8 +61,8 @@ def build_report(folders: list[Path]) -> str:
 def _groups(folder: Path) -> Iterator[tuple[str, list[str]]]:
     """Yields (title, content) for each folder whose runs, or result files, belong together."""
     from vgg_jax.reporting import html
-    from vgg_jax.reporting.runs import StoredRun, find_runs
     from vgg_jax.reporting.sections import result_files, runs_section
+    from vgg_jax.runs.reader import StoredRun, find_runs
 
     base = folder.resolve()
     runs = find_runs(base)

@@ -6,7 +6,8 @@ python -m vgg_jax.summarize --config=configs/vgg16.py:cifar10,bn [--config.model
 
 from collections.abc import Iterator
 
-from vgg_jax.cli import CommandParser, load_config, run_command
+from vgg_jax.cli import CommandParser, run_command
+from vgg_jax.config import load_config
 from vgg_jax.errors import UserError
 from vgg_jax.models import VGG, build_model
 from vgg_jax.models.summary import Summary, receptive_field, summarize_model

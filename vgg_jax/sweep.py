@@ -90,7 +90,7 @@ def _make_runs(
     from vgg_jax.sweeping.display import Display
     from vgg_jax.sweeping.execution import Outcome
     from vgg_jax.sweeping.launchers import Launcher, LocalLauncher, RayLauncher, device_slots
-    from vgg_jax.training.signals import StopRequest
+    from vgg_jax.training.preemption import StopRequest
 
     launcher: Launcher
     if arguments.launcher == "ray":

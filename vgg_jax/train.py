@@ -16,7 +16,8 @@ import sys
 import time
 from pathlib import Path
 
-from vgg_jax.cli import EXIT_INTERRUPTED, CommandParser, load_config, run_command
+from vgg_jax.cli import EXIT_INTERRUPTED, CommandParser, run_command
+from vgg_jax.config import load_config
 
 EXIT_NON_FINITE = 3
 
@@ -50,15 +51,15 @@ def main(argv: list[str]) -> int:
     # Imported late: --help and a mistyped key answer at once.
     import jax
 
-    from vgg_jax.compilation_cache import enable_compilation_cache
-    from vgg_jax.training import hosts
+    from vgg_jax.runs.directory import SUMMARY_FILE
+    from vgg_jax.training import distributed
     from vgg_jax.training.loop import NonFiniteError, train
-    from vgg_jax.training.workdir import SUMMARY_FILE
+    from vgg_jax.xla import enable_compilation_cache
 
     enable_compilation_cache()
     flags = (arguments.coordinator, arguments.processes, arguments.process_id)
     if arguments.distributed or any(flag is not None for flag in flags):
-        hosts.join(*flags)
+        distributed.join(*flags)
     try:
         summary = train(config, workdir, started)
     except NonFiniteError as error:

@@ -23,10 +23,10 @@ from vgg_jax import sweep
 from vgg_jax.cli import CommandParser, run_command
 from vgg_jax.reporting.plots import figure
 from vgg_jax.reporting.published import read_published
-from vgg_jax.reporting.runs import StoredRun
+from vgg_jax.runs.directory import write_json
+from vgg_jax.runs.reader import StoredRun
 from vgg_jax.sweeping.table import UNKNOWN, spread, sweep_table
 from vgg_jax.sweeping.trials import Trial, load_trials
-from vgg_jax.training.workdir import write_json
 
 HERE = Path(__file__).parent
 SWEEPS = {

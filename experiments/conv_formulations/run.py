@@ -18,8 +18,8 @@ import jax.numpy as jnp
 
 from vgg_jax.cli import CommandParser, run_command
 from vgg_jax.ops import conv
-from vgg_jax.reporting.record import processor
-from vgg_jax.training.workdir import environment, write_json
+from vgg_jax.runs.directory import write_json
+from vgg_jax.runs.record import environment, processor
 
 # Image size and batch size.
 WORKLOADS = {"quick": [(32, 16)], "full": [(32, 128), (224, 8)]}

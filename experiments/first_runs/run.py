@@ -23,7 +23,7 @@ from pathlib import Path
 from vgg_jax.cli import CommandParser, run_command
 from vgg_jax.errors import UserError
 from vgg_jax.reporting.plots import figure
-from vgg_jax.reporting.record import processor
+from vgg_jax.runs.record import processor
 
 RUNS = {
     "digits": ["--config=configs/vgg16.py:digits"],

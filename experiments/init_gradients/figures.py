@@ -40,7 +40,7 @@ from experiments.init_gradients.tables import (
 )
 from vgg_jax.probes.theory import batch_norm_growth
 from vgg_jax.reporting.plots import COLORS, band, figure, heat_map
-from vgg_jax.reporting.tables import Table, pivot, read_table, select
+from vgg_jax.runs.tables import Table, pivot, read_table, select
 
 TABLE = "measurements.csv.gz"
 SGD_TABLE = Path("sgd") / "after_sgd.csv"

@@ -11,7 +11,6 @@ import optax
 
 from configs.base import vgg
 from experiments.init_gradients.grid import IMAGE_CHANNELS, IMAGE_SIZES, WIDE_STAGES, Cell
-from vgg_jax.compiling import DRAWING, on_cpu
 from vgg_jax.data.augment import make_eval_transform
 from vgg_jax.data.pipeline import TrainPipeline
 from vgg_jax.data.sources import Source, open_source
@@ -19,8 +18,9 @@ from vgg_jax.models import VGG
 from vgg_jax.models.initializers import GAINS, lsuv
 from vgg_jax.models.vgg import ACTIVATIONS, POOLINGS
 from vgg_jax.probes.gradients import Arrays, Measured, layer_statistics
-from vgg_jax.random_streams import stream_key
-from vgg_jax.reporting.tables import tidy_rows
+from vgg_jax.rng import stream_key
+from vgg_jax.runs.tables import tidy_rows
+from vgg_jax.xla import DRAWING, on_cpu
 
 CLASSES = 10
 Variables = dict[str, Any]

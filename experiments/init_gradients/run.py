@@ -19,10 +19,10 @@ from pathlib import Path
 from experiments.init_gradients import figures
 from experiments.init_gradients.grid import PRESETS, Cell, Preset
 from vgg_jax.cli import CommandParser, run_command
-from vgg_jax.compilation_cache import enable_compilation_cache
 from vgg_jax.errors import UserError, unknown_name
-from vgg_jax.reporting.record import Record
-from vgg_jax.reporting.tables import read_table, write_table
+from vgg_jax.runs.record import Record
+from vgg_jax.runs.tables import read_table, write_table
+from vgg_jax.xla import enable_compilation_cache
 
 MODULE = "experiments.init_gradients.run"
 

@@ -18,7 +18,7 @@ from experiments.init_gradients.measure import (
     network,
 )
 from vgg_jax.models import VGG
-from vgg_jax.reporting.tables import COLUMNS, tidy_rows
+from vgg_jax.runs.tables import COLUMNS, tidy_rows
 
 SHOWN = ("activation_grad_rms", "loss")
 SGD_COLUMNS = (*COLUMNS[:-3], "width", "learning_rate", *COLUMNS[-3:])

@@ -8,7 +8,7 @@ import numpy as np
 from experiments.init_gradients.grid import IMAGE_CHANNELS, IMAGE_SIZES, WIDE_STAGES
 from vgg_jax.models.variants import resolve_stages
 from vgg_jax.probes.theory import Prediction, batch_norm_growth, predict
-from vgg_jax.reporting.tables import Table, markdown, mean_interval, pivot, select
+from vgg_jax.runs.tables import Table, markdown, mean_interval, pivot, select
 
 KEYS = ("net", "init", "norm", "activation", "pooling", "data", "batch_size")
 GRADIENT = "activation_grad_rms"

@@ -26,7 +26,7 @@ from experiments.memory_and_communication.programs import (
 )
 from vgg_jax.cli import CommandParser, run_command
 from vgg_jax.errors import UserError
-from vgg_jax.reporting.record import Record
+from vgg_jax.runs.record import Record
 
 GB = 10**9
 SIZES = (16, 24, 40, 80)  # GB

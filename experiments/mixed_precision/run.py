@@ -10,8 +10,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from vgg_jax.cli import CommandParser, load_config, run_command
-from vgg_jax.reporting.record import Record
+from vgg_jax.cli import CommandParser, run_command
+from vgg_jax.config import load_config
+from vgg_jax.runs.record import Record
 from vgg_jax.training.loop import train
 
 SPEC = "configs/vgg11.py:digits,bn"

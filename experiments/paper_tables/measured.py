@@ -11,7 +11,7 @@ import numpy as np
 from experiments.paper_tables.tables import Cells, Table
 from vgg_jax.data.folder import FolderSource, open_folder
 from vgg_jax.errors import UserError
-from vgg_jax.training.workdir import write_json
+from vgg_jax.runs.directory import write_json
 
 JITTERED = "256-512"  # training scale drawn between the two; the published D and E have it
 # Scales Q at which a net trained at S is tested, where there are several (sections 4.2 and 4.4).
@@ -134,7 +134,7 @@ def _scores(
 ) -> dict[str, Any]:
     """Returns the scores of probabilities averaged over nets, scales and protocols."""
     # Imported late: the tables can be written without.
-    from vgg_jax.evaluation.reports import accuracy_report
+    from vgg_jax.evaluation.accuracy import accuracy_report
 
     views = [
         (net, protocol, scale)
@@ -158,13 +158,13 @@ def _keep_probabilities(
 ) -> None:
     """Writes the probabilities of one net, protocol and scale, and labels by the net's classes."""
     from vgg_jax.cli import show_progress
-    from vgg_jax.evaluation.posteriors import posteriors
-    from vgg_jax.evaluation.reports import aligned_labels
+    from vgg_jax.evaluation.accuracy import aligned_labels
+    from vgg_jax.evaluation.probabilities import dataset_probabilities
     from vgg_jax.weights.store import load_weights
 
     net = load_weights(weights)
     print(f"{weights.name}, {protocol} at {scale}", flush=True)
-    probabilities, labels = posteriors(
+    probabilities, labels = dataset_probabilities(
         [net],
         source,
         protocol=protocol,

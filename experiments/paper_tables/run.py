@@ -22,9 +22,9 @@ from experiments.paper_tables.tables import (
     write_csv,
 )
 from vgg_jax.cli import CommandParser, run_command
-from vgg_jax.compilation_cache import enable_compilation_cache
 from vgg_jax.errors import UserError
-from vgg_jax.reporting.record import record
+from vgg_jax.runs.record import record
+from vgg_jax.xla import enable_compilation_cache
 
 RESULTS = Path(__file__).parent / "results"
 FORMATS = {"md": markdown, "tex": latex}

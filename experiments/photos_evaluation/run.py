@@ -14,14 +14,14 @@ from pathlib import Path
 import numpy as np
 
 from vgg_jax.cli import CommandParser, run_command, show_progress
-from vgg_jax.compilation_cache import enable_compilation_cache
 from vgg_jax.data.folder import FolderSource, imagenet_classes
 from vgg_jax.errors import UserError
-from vgg_jax.evaluation.posteriors import posteriors
-from vgg_jax.evaluation.reports import accuracy_report
-from vgg_jax.reporting.record import record
-from vgg_jax.training.workdir import write_json
+from vgg_jax.evaluation.accuracy import accuracy_report
+from vgg_jax.evaluation.probabilities import dataset_probabilities
+from vgg_jax.runs.directory import write_json
+from vgg_jax.runs.record import record
 from vgg_jax.weights.store import Weights, load_weights
+from vgg_jax.xla import enable_compilation_cache
 
 RESULTS = Path(__file__).parent / "results"
 BATCH_SIZE = 16
@@ -84,7 +84,7 @@ def measure(
         return
     print(f"{protocol} at {scale}, {count} photos", flush=True)
     started = time.perf_counter()
-    probabilities, labels = posteriors(
+    probabilities, labels = dataset_probabilities(
         [weights],
         open_photos(data_dir, count),
         protocol=protocol,

@@ -19,15 +19,16 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from vgg_jax.cli import CommandParser, load_config, run_command
+from vgg_jax.cli import CommandParser, run_command
+from vgg_jax.config import load_config
 from vgg_jax.data.augment import make_eval_transform
 from vgg_jax.errors import UserError
 from vgg_jax.evaluation.scoring import accuracies
-from vgg_jax.reporting.record import record
+from vgg_jax.runs.directory import write_json
+from vgg_jax.runs.record import record
 from vgg_jax.training.resident import dispatch_ranges
 from vgg_jax.training.setup import Run, build, first_state
 from vgg_jax.training.steps import EvalStep, make_eval_step
-from vgg_jax.training.workdir import write_json
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"

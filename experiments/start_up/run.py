@@ -18,8 +18,8 @@ import cv2
 import numpy as np
 
 from vgg_jax.cli import CommandParser, run_command
-from vgg_jax.reporting.record import Record
-from vgg_jax.training.workdir import write_json
+from vgg_jax.runs.directory import write_json
+from vgg_jax.runs.record import Record
 
 ROUNDS = 3
 COMMON = ["--config.steps=1"]

@@ -17,13 +17,13 @@ import numpy as np
 from PIL import Image
 
 from vgg_jax.cli import CommandParser, run_command, show_progress
-from vgg_jax.compilation_cache import enable_compilation_cache
 from vgg_jax.data.preprocessing import decode_image, resize_shortest
 from vgg_jax.errors import UserError
 from vgg_jax.features.normalization import normalize_weights
 from vgg_jax.features.style import minimize, transfer_objective
-from vgg_jax.reporting.record import Record
+from vgg_jax.runs.record import Record
 from vgg_jax.weights.store import Weights, load_weights
+from vgg_jax.xla import enable_compilation_cache
 
 MODULE = "experiments.style_transfer.run"
 

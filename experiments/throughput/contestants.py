@@ -11,11 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from vgg_jax.compiling import NETWORK, Options, on_cpu
 from vgg_jax.models import build_model
 from vgg_jax.models.variants import Stage, resolve_stages
 from vgg_jax.training.state import init_variables, new_state
 from vgg_jax.training.steps import make_train_step
+from vgg_jax.xla import NETWORK, Options, on_cpu
 
 
 @dataclasses.dataclass(frozen=True)

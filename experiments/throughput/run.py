@@ -39,8 +39,8 @@ from vgg_jax.cli import CommandParser, run_command
 from vgg_jax.models import build_model
 from vgg_jax.models.summary import summarize_model
 from vgg_jax.reporting.plots import figure
-from vgg_jax.reporting.record import processor
-from vgg_jax.training.workdir import environment, write_json
+from vgg_jax.runs.directory import write_json
+from vgg_jax.runs.record import environment, processor
 
 PRESETS = {
     "quick": [("D", "none"), ("D", "batch")],

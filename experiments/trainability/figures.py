@@ -8,7 +8,7 @@ from matplotlib.patches import Patch
 
 from vgg_jax.errors import UserError
 from vgg_jax.reporting.plots import COLORS, figure
-from vgg_jax.reporting.tables import markdown, read_table, select
+from vgg_jax.runs.tables import markdown, read_table, select
 
 TABLE = "cells.csv"
 COLUMNS = (

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from experiments.trainability import figures
 from vgg_jax.cli import CommandParser, run_command
-from vgg_jax.compilation_cache import enable_compilation_cache
-from vgg_jax.reporting.record import Record
-from vgg_jax.reporting.tables import read_table, write_table
+from vgg_jax.runs.record import Record
+from vgg_jax.runs.tables import read_table, write_table
+from vgg_jax.xla import enable_compilation_cache
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,7 +7,7 @@ import numpy as np
 
 from vgg_jax.errors import UserError
 from vgg_jax.reporting.plots import COLORS, figure, heat_map
-from vgg_jax.reporting.tables import (
+from vgg_jax.runs.tables import (
     COLUMNS,
     Table,
     markdown,

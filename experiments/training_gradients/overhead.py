@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 import jax
 from ml_collections import ConfigDict
 
-from vgg_jax.reporting.tables import markdown
+from vgg_jax.runs.tables import markdown
 from vgg_jax.training.probing import make_probe
 from vgg_jax.training.setup import build, first_state
 

@@ -19,8 +19,8 @@ from ml_collections import ConfigDict
 from configs.base import vgg
 from experiments.training_gradients import figures
 from vgg_jax.cli import CommandParser, run_command
-from vgg_jax.compilation_cache import enable_compilation_cache
-from vgg_jax.reporting.record import Record
+from vgg_jax.runs.record import Record
+from vgg_jax.xla import enable_compilation_cache
 
 
 @dataclasses.dataclass(frozen=True)

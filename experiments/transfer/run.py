@@ -20,23 +20,24 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from configs.base import IMAGENET_STD
-from vgg_jax.cli import CommandParser, load_config, run_command, show_progress
-from vgg_jax.compilation_cache import enable_compilation_cache
+from vgg_jax.cli import CommandParser, run_command, show_progress
+from vgg_jax.config import load_config, override_arguments
 from vgg_jax.data.arrays import Source, Subset
 from vgg_jax.data.sources import open_source
-from vgg_jax.evaluation.reports import evaluate
+from vgg_jax.evaluation.accuracy import evaluate
 from vgg_jax.features.linear_probe import (
     classify_linearly,
     draw_few,
     few_a_class,
     image_descriptors,
 )
-from vgg_jax.reporting.record import record
+from vgg_jax.runs.directory import write_json
+from vgg_jax.runs.record import record
+from vgg_jax.training.export_run import load_run
 from vgg_jax.training.loop import train
-from vgg_jax.training.restore import load_run
 from vgg_jax.training.state import init_variables
-from vgg_jax.training.workdir import write_json
 from vgg_jax.weights.store import Weights, load_weights
+from vgg_jax.xla import enable_compilation_cache
 
 RESULTS = Path(__file__).parent / "results"
 CONFIGS = {"cifar10": "configs/vgg16.py:cifar10", "digits": "configs/vgg16.py:digits"}
@@ -201,7 +202,7 @@ def tuning_config(data: str, start: str, weights: Path, file: Path) -> ConfigDic
             "optimizer.rates": (),
             "optimizer.frozen": (),
         }
-    overrides = [f"--config.{key}={value}" for key, value in changes.items()]
+    overrides = override_arguments(changes)
     config = load_config(f"configs/finetune.py:{weights},{data}", overrides)
     if start == "random":
         config.init.weights, config.init.fresh = None, ()

@@ -143,7 +143,7 @@ class TestSizes:
         source = open_source(data_config(), "test")
         config = data_config(image_size=16)
         in_memory = TrainPipeline(source, config, seed=0).batch(5)
-        monkeypatch.setattr("vgg_jax.data.examples.IN_MEMORY_BYTES", 1000)
+        monkeypatch.setattr("vgg_jax.data.crops.IN_MEMORY_BYTES", 1000)
         one_by_one = TrainPipeline(source, config, seed=0)
         assert_same(one_by_one.batch(5), in_memory)
         assert not hasattr(one_by_one._examples, "_images")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from experiments.cifar_tables.run import RESULTS, SWEEPS, main, table_lines, write_tables
-from vgg_jax.cli import load_config
+from vgg_jax.config import load_config, override_arguments
 from vgg_jax.sweeping.trials import load_trials
 
 
@@ -26,7 +26,7 @@ def finish(workdir: Path, top1: list[float]) -> None:
 
 
 def store_config(trial) -> None:
-    config = load_config(trial.config, trial.override_arguments())
+    config = load_config(trial.config, override_arguments(trial.overrides))
     (trial.workdir / "config.json").write_text(config.to_json_best_effort())
 
 

@@ -22,7 +22,7 @@ from experiments.trainability.cells import CURE
 from experiments.training_gradients import run as training_gradients
 from vgg_jax.errors import UserError
 from vgg_jax.models.variants import VARIANTS
-from vgg_jax.reporting.tables import read_table, select, write_table
+from vgg_jax.runs.tables import read_table, select, write_table
 
 
 def test_init_gradients_goes_on_and_redraws(tmp_path, monkeypatch, capsys):

@@ -14,7 +14,7 @@ from experiments.paper_tables.tables import read_tables
 from vgg_jax.data.folder import open_folder
 from vgg_jax.data.preprocessing import Preprocessing
 from vgg_jax.errors import UserError
-from vgg_jax.evaluation.reports import evaluate
+from vgg_jax.evaluation.accuracy import evaluate
 from vgg_jax.models import build_model
 from vgg_jax.training.state import init_variables
 from vgg_jax.weights.store import Weights, load_weights, save_weights

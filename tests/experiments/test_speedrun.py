@@ -5,7 +5,7 @@ import json
 import pytest
 
 from experiments.speedrun.run import main
-from vgg_jax.cli import load_config
+from vgg_jax.config import load_config
 from vgg_jax.errors import UserError
 
 TINY = [

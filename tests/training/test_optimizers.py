@@ -15,7 +15,7 @@ from vgg_jax.training.optimizers import (
     make_schedule,
     set_rate_factor,
 )
-from vgg_jax.training.selection import select
+from vgg_jax.training.param_filters import select
 
 PARAMS = {
     "conv1_1": {"kernel": np.float32([1.0, -2.0, 3.0]), "bias": np.float32([0.5])},

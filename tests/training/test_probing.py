@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from vgg_jax.cli import load_config
+from vgg_jax.config import load_config
 from vgg_jax.training.loop import train
 from vgg_jax.training.probing import LAYERS_FILE, make_probe, micro_batches
 from vgg_jax.training.setup import build, first_state

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from vgg_jax.cli import load_config
+from vgg_jax.config import load_config
 from vgg_jax.errors import UserError
 from vgg_jax.training.loop import train
 from vgg_jax.training.resident import dispatch_ranges

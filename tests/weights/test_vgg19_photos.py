@@ -15,7 +15,7 @@ from PIL import Image
 
 from vgg_jax import predict
 from vgg_jax.data.folder import FolderSource, imagenet_classes
-from vgg_jax.evaluation.posteriors import posteriors
+from vgg_jax.evaluation.probabilities import dataset_probabilities
 from vgg_jax.predict import main
 from vgg_jax.weights.store import Weights, load_weights
 
@@ -64,7 +64,7 @@ def test_preprocessed_arrays_are_the_oracles(shared_data, vgg19, oracle):
 def test_probabilities_and_logits_are_the_oracles(shared_data, vgg19, oracle):
     examples = oracle["centre_crop"]["examples"]
     source = photos(shared_data, FEW)
-    found, labels = posteriors([vgg19], source, scales=(256,), batch_size=8)
+    found, labels = dataset_probabilities([vgg19], source, scales=(256,), batch_size=8)
     for row, label, example in zip(found, labels, examples, strict=False):
         assert label == example["true_index"]
         assert np.argsort(-row)[:5].tolist() == example["top5"]
@@ -101,7 +101,9 @@ def test_predict_explains_a_photo(shared_data, vgg19_file, oracle, tmp_path):
 def test_dense_probabilities_are_the_oracles(scale, shared_data, vgg19, oracle):
     examples = oracle["dense"][f"Q{scale}"]["examples"]
     source = photos(shared_data, len(examples))
-    found, _ = posteriors([vgg19], source, protocol="dense", scales=(scale,), batch_size=8)
+    found, _ = dataset_probabilities(
+        [vgg19], source, protocol="dense", scales=(scale,), batch_size=8
+    )
     for row, example in zip(found, examples, strict=True):
         assert np.argsort(-row)[:5].tolist() == example["top5"]
         np.testing.assert_allclose(row[example["top5"]], example["probabilities"], atol=1e-3)

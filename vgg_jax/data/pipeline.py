@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from vgg_jax.data.examples import InMemory, center_cropped, eval_resize, scale_cropped
+from vgg_jax.data.crops import InMemory, center_cropped, eval_resize, scale_cropped
 from vgg_jax.data.prefetch import Batch, prefetched
-from vgg_jax.data.random_numbers import PERMUTATION, generator
 from vgg_jax.data.sources import Source
 from vgg_jax.errors import UserError
+from vgg_jax.rng import PERMUTATION, generator
 
 
 @functools.lru_cache(maxsize=4)

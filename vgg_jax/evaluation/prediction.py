@@ -8,7 +8,7 @@ import numpy as np
 
 from vgg_jax.data.preprocessing import Encoded
 from vgg_jax.errors import UserError
-from vgg_jax.evaluation.posteriors import class_probabilities
+from vgg_jax.evaluation.probabilities import class_probabilities
 from vgg_jax.weights.store import Weights, load_weights
 
 BATCH = 16

@@ -12,9 +12,9 @@ from vgg_jax.data.arrays import Subset
 from vgg_jax.data.preprocessing import Preprocessing
 from vgg_jax.data.sources import Source
 from vgg_jax.errors import UserError
-from vgg_jax.evaluation.averages import view_averages
 from vgg_jax.evaluation.protocols import PROTOCOLS, ViewSpec
 from vgg_jax.evaluation.scoring import wilson_interval
+from vgg_jax.evaluation.views import view_averages
 from vgg_jax.features.extractor import compute_endpoints, endpoint_shape, need_no_head
 from vgg_jax.models import VGG
 from vgg_jax.weights.store import Weights

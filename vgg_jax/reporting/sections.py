@@ -10,8 +10,8 @@ from typing import Any
 from vgg_jax.reporting import html
 from vgg_jax.reporting.probes import probe_charts
 from vgg_jax.reporting.published import published_cifar
-from vgg_jax.reporting.runs import StoredRun
 from vgg_jax.reporting.svg import line_chart
+from vgg_jax.runs.reader import StoredRun
 
 # metric, name of the axis, whether logarithmic
 _CURVES = (

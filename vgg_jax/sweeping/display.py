@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from vgg_jax.reporting.runs import StoredRun
+from vgg_jax.runs.reader import StoredRun
 from vgg_jax.sweeping.execution import LOG_FILE, Outcome, is_claimed
 from vgg_jax.sweeping.trials import Trial
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from vgg_jax.cli import flatten, load_config
-from vgg_jax.reporting.runs import StoredRun
+from vgg_jax.config import flatten, load_config, override_arguments
+from vgg_jax.runs.reader import StoredRun
 from vgg_jax.sweeping.trials import Trial
 
 TABLE_FILE = "table.csv"
@@ -58,7 +58,7 @@ def _statistics(trials: Sequence[Trial]) -> Row:
 
 
 def _seed(trial: Trial) -> int:
-    return flatten(load_config(trial.config, trial.override_arguments()))[SEED]
+    return flatten(load_config(trial.config, override_arguments(trial.overrides)))[SEED]
 
 
 def write_table(rows: Sequence[Row], folder: Path) -> None:

@@ -11,9 +11,9 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from vgg_jax.cli import load_config
+from vgg_jax.config import load_config, override_arguments
 from vgg_jax.errors import UserError
-from vgg_jax.training.workdir import check_same_config
+from vgg_jax.runs.directory import check_same_config
 
 _NAME = re.compile(r"[\w.+,=-]+")
 
@@ -34,17 +34,13 @@ class Trial:
     overrides: Mapping[str, Any]
     workdir: Path
 
-    def override_arguments(self) -> list[str]:
-        """Returns the overrides as command-line arguments."""
-        return [f"--config.{key}={value}" for key, value in self.overrides.items()]
-
     def arguments(self) -> list[str]:
         """Returns what follows `python` in the command that makes the run."""
         return [
             "-m",
             "vgg_jax.train",
             f"--config={self.config}",
-            *self.override_arguments(),
+            *override_arguments(self.overrides),
             f"--workdir={self.workdir}",
         ]
 
@@ -97,7 +93,7 @@ def load_trials(path: Path, folder: Path) -> list[Trial]:
         names.add(name)
         trial = Trial(name, config, overrides, folder / name)
         try:
-            _check_stored(trial, load_config(config, trial.override_arguments()))
+            _check_stored(trial, load_config(config, override_arguments(trial.overrides)))
         except UserError as error:
             raise UserError(f"run {name!r} of {path}: {error}") from error
         trials.append(trial)

@@ -14,7 +14,7 @@ from absl import logging
 from orbax.checkpoint import checkpoint_managers as policies
 
 from vgg_jax.errors import UserError
-from vgg_jax.training.hosts import highest
+from vgg_jax.training.distributed import global_max
 from vgg_jax.training.state import TrainState
 
 Extras = dict[str, Any]
@@ -111,7 +111,7 @@ class Checkpoints:
         steps = self.steps()
         for step in reversed(steps):
             restored, verdict, reason = self._read(step, abstract)
-            verdict = _Verdict(int(highest(verdict)))
+            verdict = _Verdict(int(global_max(verdict)))
             if verdict == _Verdict.UNREADABLE:
                 raise UserError(
                     f"cannot read checkpoint {step} in {self._folder} now: {reason}.\n"
@@ -170,7 +170,7 @@ class Checkpoints:
     def _set_aside(self, step: int) -> None:
         if jax.process_index() == 0:
             (self._folder / str(step)).rename(self._folder / f"damaged-{step}")
-        int(highest(0))  # not before it is renamed
+        int(global_max(0))  # not before it is renamed
         self._manager.reload()
 
 

@@ -12,7 +12,7 @@ import optax
 
 from vgg_jax.models import VGG
 from vgg_jax.probes.gradients import Arrays, layer_scales
-from vgg_jax.random_streams import stream_key
+from vgg_jax.rng import stream_key
 from vgg_jax.training.state import TrainState
 from vgg_jax.training.steps import example_keys
 

@@ -15,18 +15,19 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from vgg_jax.evaluation.scoring import accuracies
+from vgg_jax.runs.directory import SUMMARY_FILE, open_workdir, write_json
+from vgg_jax.runs.record import environment
 from vgg_jax.training import diagnosis
 from vgg_jax.training.checkpoints import Checkpoints
-from vgg_jax.training.hosts import highest, leaving_with_the_others, together
+from vgg_jax.training.distributed import all_or_none, exit_if_peer_lost, global_max
 from vgg_jax.training.optimizers import Plateau, set_rate_factor
+from vgg_jax.training.preemption import StopRequest
 from vgg_jax.training.pretrained import describe_start
 from vgg_jax.training.probing import Probe
 from vgg_jax.training.resident import dispatch_ranges
 from vgg_jax.training.setup import Run, build, first_state
-from vgg_jax.training.signals import StopRequest
 from vgg_jax.training.state import TrainState
 from vgg_jax.training.steps import Metrics
-from vgg_jax.training.workdir import SUMMARY_FILE, environment, open_workdir, write_json
 from vgg_jax.training.writers import MetricsWriter, Progress, Values
 
 STUCK_TOLERANCE = 0.01  # of ln(classes), the loss of guessing
@@ -52,9 +53,9 @@ def train(config: ConfigDict, workdir: Path, started: float) -> dict[str, Any]:
       NonFiniteError: training diverged; the last good checkpoint is kept.
     """
     is_main = jax.process_index() == 0
-    with leaving_with_the_others():
-        run = together(lambda: build(config))
-        together(lambda: open_workdir(workdir, config) if is_main else None)
+    with exit_if_peer_lost():
+        run = all_or_none(lambda: build(config))
+        all_or_none(lambda: open_workdir(workdir, config) if is_main else None)
     checkpoints = Checkpoints(workdir / "checkpoints", config.checkpoint.keep)
     try:
         return _Loop(config, run, workdir, checkpoints, started, is_main).run()
@@ -107,7 +108,7 @@ class _Loop:
         pending: tuple[int, Metrics] | None = None
         stop_signal = 0
         try:
-            with StopRequest() as stop, self._progress, leaving_with_the_others():
+            with StopRequest() as stop, self._progress, exit_if_peer_lost():
                 self._clock = time.perf_counter()
                 for step, feed in feeds:
                     if self._probe.due(done):
@@ -118,7 +119,7 @@ class _Loop:
                         self._clock = time.perf_counter()  # a step's speed is without it
                     # Asked before the dispatch and read after it: no device waits for the answer,
                     # and a signal to any process stops all of them after the same step.
-                    asked = highest(stop.received or 0)
+                    asked = global_max(stop.received or 0)
                     state, metrics = advance(state, feed)
                     done = step
                     # The dispatch before is read while this one runs: the device never waits.
@@ -149,7 +150,7 @@ class _Loop:
 
     # --- Start -----------------------------------------------------------------------------------
 
-    @leaving_with_the_others()
+    @exit_if_peer_lost()
     def _start(self) -> tuple[TrainState, int]:
         """Returns the state to go on from and the number of steps it has made."""
         parallel = self._run.parallel

@@ -9,7 +9,7 @@ import optax
 from ml_collections import ConfigDict
 
 from vgg_jax.errors import UserError, unknown_name
-from vgg_jax.training.selection import first_match, parameter_names, select
+from vgg_jax.training.param_filters import first_match, parameter_names, select
 
 PyTree = Any
 

@@ -11,11 +11,11 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from vgg_jax.compiling import DRAWING, NETWORK, on_cpu
 from vgg_jax.errors import UserError, unknown_name
 from vgg_jax.training.resident import Dispatch, scan_steps
 from vgg_jax.training.state import TrainState
 from vgg_jax.training.steps import Batch, EvalStep, Metrics, TrainStep
+from vgg_jax.xla import DRAWING, NETWORK, on_cpu
 
 PyTree = Any
 MODES = ("jit", "pmap")

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 from vgg_jax.data.preprocessing import Preprocessing
 from vgg_jax.errors import UserError
 from vgg_jax.models import VGG
-from vgg_jax.training.selection import first_match
+from vgg_jax.training.param_filters import first_match
 from vgg_jax.training.state import TrainState
 from vgg_jax.weights.store import (
     Weights,

@@ -7,16 +7,16 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from vgg_jax.compiling import NETWORK, on_cpu
 from vgg_jax.models.vgg import ACTIVATIONS
 from vgg_jax.probes.gradients import Measured, layer_statistics
 from vgg_jax.probes.noise import gradient_noise
-from vgg_jax.reporting.tables import TableWriter, tidy_rows
+from vgg_jax.runs.tables import TableWriter, tidy_rows
 from vgg_jax.training.diagnosis import step_loss
 from vgg_jax.training.optimizers import make_optimizer
 from vgg_jax.training.setup import Run
 from vgg_jax.training.state import TrainState
 from vgg_jax.training.steps import Batch, example_keys
+from vgg_jax.xla import NETWORK, on_cpu
 
 LAYERS_FILE = Path("probes") / "layers.csv"
 MICRO_BATCHES = 4  # that the noise of the gradient is estimated from

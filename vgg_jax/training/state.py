@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 from flax import linen as nn
 
-from vgg_jax.random_streams import stream_key
+from vgg_jax.rng import stream_key
 
 PyTree = Any
 

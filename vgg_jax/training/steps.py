@@ -14,7 +14,7 @@ from flax import linen as nn
 from jax import lax
 
 from vgg_jax.evaluation.scoring import Sums, masked_sums
-from vgg_jax.random_streams import stream_key
+from vgg_jax.rng import stream_key
 from vgg_jax.training.state import TrainState
 
 PyTree = Any

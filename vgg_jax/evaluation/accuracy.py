@@ -10,7 +10,7 @@ import numpy as np
 from vgg_jax.data.folder import imagenet_classes
 from vgg_jax.data.sources import Source
 from vgg_jax.errors import UserError
-from vgg_jax.evaluation.posteriors import posteriors
+from vgg_jax.evaluation.probabilities import dataset_probabilities
 from vgg_jax.evaluation.scoring import accuracies, masked_sums, wilson_interval
 from vgg_jax.weights.store import Weights
 
@@ -37,22 +37,22 @@ def evaluate(
       dataset: what to call it.
       protocol: a name in `protocols.PROTOCOLS`.
       scales: shortest sides, averaged over; None for the first network's own.
-      batch_size: see `posteriors`.
+      batch_size: see `dataset_probabilities`.
       with_classes: adds "per_class".
       with_confusions: adds "confusions".
-      progress: see `posteriors`.
+      progress: see `dataset_probabilities`.
 
     Returns:
       `accuracy_report`, and the protocol: "dataset", "protocol", "scales", "crop".
 
     Raises:
-      UserError: what `posteriors` and `aligned_labels` find wrong.
+      UserError: what `dataset_probabilities` and `aligned_labels` find wrong.
     """
     class_names = nets[0].class_names
     scales = tuple(scales or (nets[0].preprocessing.resize,))
     if source.labels is not None:  # found wrong before the work rather than after
         aligned_labels(source.labels, source.class_names, class_names)
-    probabilities, found = posteriors(
+    probabilities, found = dataset_probabilities(
         nets,
         source,
         protocol=protocol,

@@ -1,7 +1,8 @@
 """Several processes as one run: joining, agreeing, and what happens when one is lost.
 
 Every process runs the same program on the same global arrays and differs only in the devices that
-it feeds. Whatever decides what comes next has to be decided alike by all: `highest` and `together`.
+it feeds. Whatever decides what comes next has to be decided alike by all:
+`global_max` and `all_or_none`.
 """
 
 import os
@@ -87,7 +88,7 @@ def join(
         logging.set_verbosity(logging.ERROR)
 
 
-def highest(value: int) -> int | jax.Array:
+def global_max(value: int) -> int | jax.Array:
     """Returns the highest value that any process gives; every process has to call this.
 
     The number is made on the devices, behind what they were given to do before. To read it (`int`)
@@ -104,7 +105,7 @@ def highest(value: int) -> int | jax.Array:
 _max = jax.jit(jax.numpy.max)
 
 
-def together(action: Callable[[], T]) -> T:
+def all_or_none(action: Callable[[], T]) -> T:
     """Returns what `action` returns, where it raises a `UserError` on no process.
 
     Raises:
@@ -117,8 +118,8 @@ def together(action: Callable[[], T]) -> T:
         error = mistake
     # On CPUs a first collective operation fails where the others are 30 s behind, as those may be
     # who read a slow disk.
-    ocp.multihost.get_barrier_sync_fn()(key="together", timeout_ms=1000 * START_SECONDS)
-    failed = int(highest(int(error is not None)))
+    ocp.multihost.get_barrier_sync_fn()(key="all_or_none", timeout_ms=1000 * START_SECONDS)
+    failed = int(global_max(int(error is not None)))
     if error is not None:
         raise error
     if failed:
@@ -127,7 +128,7 @@ def together(action: Callable[[], T]) -> T:
 
 
 @contextmanager
-def leaving_with_the_others() -> Generator[None, None, None]:
+def exit_if_peer_lost() -> Generator[None, None, None]:
     """While entered, a collective operation that fails for want of a process ends this one.
 
     At once, with exit status `EXIT_LOST_PROCESS`: every orderly way out would wait for the lost

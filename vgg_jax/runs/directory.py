@@ -1,18 +1,12 @@
 """The run directory: its config, who may continue in it, and the summary at the end."""
 
-import importlib.metadata
 import json
-import platform
-import shlex
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
-import jax
 from ml_collections import ConfigDict
 
-from vgg_jax.cli import flatten
+from vgg_jax.config import flatten
 from vgg_jax.errors import UserError
 
 CONFIG_FILE = "config.json"
@@ -103,39 +97,3 @@ def write_report(path: Path, content: Any) -> None:
         write_json(path, content)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror}") from error
-
-
-def environment() -> dict[str, Any]:
-    """Returns versions, devices, git revision and command line, for a summary."""
-    packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
-    return {
-        "versions": {"python": platform.python_version(), "vgg_jax": _version("vgg_jax")}
-        | {name: _version(name) for name in packages},
-        "devices": {
-            "platform": jax.default_backend(),
-            "kind": jax.devices()[0].device_kind,
-            "count": jax.device_count(),
-            "processes": jax.process_count(),
-        },
-        "git_revision": _git_revision(),
-        "command": shlex.join(["python", *sys.orig_argv[1:]]),
-    }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None  # run from a checkout that was not installed
-
-
-def _git_revision() -> str | None:
-    """Returns the commit of the code that runs, "-dirty" with uncommitted changes."""
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    try:
-        result = subprocess.run(
-            command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False
-        )
-    except FileNotFoundError:  # no git here
-        return None
-    return result.stdout.strip() or None

@@ -6,16 +6,16 @@ import jax
 import numpy as np
 import optax
 
-from vgg_jax.data.examples import eval_resize
+from vgg_jax.data.crops import eval_resize
 from vgg_jax.data.preprocessing import Preprocessing
 from vgg_jax.data.sources import Source, open_source
 from vgg_jax.errors import UserError
 from vgg_jax.models import build_model
+from vgg_jax.runs.directory import CONFIG_FILE, read_config
 from vgg_jax.training.checkpoints import Checkpoints
 from vgg_jax.training.optimizers import make_optimizer
 from vgg_jax.training.parallel import make_parallel
 from vgg_jax.training.state import TrainState, init_variables, new_state
-from vgg_jax.training.workdir import CONFIG_FILE, read_config
 from vgg_jax.weights.store import Weights
 
 

@@ -8,9 +8,9 @@ from typing import Any, Protocol
 import numpy as np
 
 from vgg_jax.data.preprocessing import resized_crop
-from vgg_jax.data.random_numbers import CROP, generator
 from vgg_jax.data.sources import ArraySource, Source
 from vgg_jax.errors import UserError
+from vgg_jax.rng import CROP, generator
 
 IN_MEMORY_BYTES = 2**30
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from vgg_jax.reporting.tables import (
+from vgg_jax.runs.tables import (
     TableWriter,
     markdown,
     mean_interval,

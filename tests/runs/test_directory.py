@@ -6,7 +6,7 @@ import pytest
 
 from configs.base import base
 from vgg_jax.errors import UserError
-from vgg_jax.training.workdir import check_same_config, open_workdir, read_config
+from vgg_jax.runs.directory import check_same_config, open_workdir, read_config
 
 
 def test_a_config_stored_before_a_key_was_made_is_that_of_its_default(tmp_path):

@@ -1,4 +1,7 @@
-"""What XLA is told when it compiles for a CPU; accelerators take its defaults."""
+"""XLA: the compiler options of programs for a CPU, and where compiled programs are kept."""
+
+import os
+from pathlib import Path
 
 import jax
 
@@ -21,3 +24,13 @@ def on_cpu(options: Options, platform: str | None = None) -> Options | None:
       platform: of the devices that it is compiled for; None for the default backend's.
     """
     return options if (platform or jax.default_backend()) == "cpu" else None
+
+
+def enable_compilation_cache() -> None:
+    """Keeps compiled programs in the user's cache folder, unless JAX was told of another one.
+
+    Set JAX_COMPILATION_CACHE_DIR to move it, JAX_ENABLE_COMPILATION_CACHE=false to do without.
+    """
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        jax.config.update("jax_compilation_cache_dir", str(Path(home) / "vgg_jax" / "xla"))

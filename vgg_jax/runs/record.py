@@ -1,16 +1,21 @@
 """The record beside an experiment's results: command, machine, versions, time."""
 
 import datetime
+import importlib.metadata
 import json
 import os
 import platform
 import shlex
+import subprocess
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from vgg_jax.training.workdir import environment, write_json
+import jax
+
+from vgg_jax.runs.directory import write_json
 
 RECORD_FILE = "record.json"
 
@@ -80,3 +85,39 @@ def processor() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor()
+
+
+def environment() -> dict[str, Any]:
+    """Returns versions, devices, git revision and command line, for a summary."""
+    packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+    return {
+        "versions": {"python": platform.python_version(), "vgg_jax": _version("vgg_jax")}
+        | {name: _version(name) for name in packages},
+        "devices": {
+            "platform": jax.default_backend(),
+            "kind": jax.devices()[0].device_kind,
+            "count": jax.device_count(),
+            "processes": jax.process_count(),
+        },
+        "git_revision": _git_revision(),
+        "command": shlex.join(["python", *sys.orig_argv[1:]]),
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None  # run from a checkout that was not installed
+
+
+def _git_revision() -> str | None:
+    """Returns the commit of the code that runs, "-dirty" with uncommitted changes."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        result = subprocess.run(
+            command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False
+        )
+    except FileNotFoundError:  # no git here
+        return None
+    return result.stdout.strip() or None

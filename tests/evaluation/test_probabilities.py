@@ -13,7 +13,7 @@ from tests.evaluation.nets import (
 )
 from vgg_jax.data.preprocessing import Preprocessing
 from vgg_jax.errors import UserError
-from vgg_jax.evaluation.posteriors import posteriors
+from vgg_jax.evaluation.probabilities import dataset_probabilities
 from vgg_jax.evaluation.protocols import PROTOCOLS, ViewSpec
 
 
@@ -55,7 +55,7 @@ def straight(nets, source, protocol, scales) -> np.ndarray:
     ],
 )
 def test_equals_one_by_one(protocol, scales, batch_size, count, nets, pictures):
-    found, labels = posteriors(
+    found, labels = dataset_probabilities(
         nets[:count], pictures, protocol=protocol, scales=scales, batch_size=batch_size
     )
     np.testing.assert_array_equal(labels, pictures.labels)
@@ -72,13 +72,15 @@ def test_progress_sees_every_example_once(nets, pictures):
             seen.append(index)
             yield index
 
-    posteriors(nets[:1], pictures, scales=(10,), progress=progress)
+    dataset_probabilities(nets[:1], pictures, scales=(10,), progress=progress)
     assert seen == list(range(len(SIZES)))
 
 
 def test_an_example_shown_twice_is_noticed(nets, pictures):
     with pytest.raises(AssertionError, match="shown 1 times"):
-        posteriors(nets[:1], pictures, scales=(10,), progress=lambda _: [0, 0, *range(1, 8)])
+        dataset_probabilities(
+            nets[:1], pictures, scales=(10,), progress=lambda _: [0, 0, *range(1, 8)]
+        )
 
 
 def test_networks_that_do_not_belong_together(nets, pictures):
@@ -88,11 +90,11 @@ def test_networks_that_do_not_belong_together(nets, pictures):
     )
     for other in others:
         with pytest.raises(UserError, match="ensemble must share"):
-            posteriors([nets[0], other], pictures, scales=(10,))
+            dataset_probabilities([nets[0], other], pictures, scales=(10,))
 
 
 def test_mistakes(nets, pictures):
     with pytest.raises(UserError, match="unknown protocol 'centre'"):
-        posteriors(nets, pictures, protocol="centre", scales=(10,))
+        dataset_probabilities(nets, pictures, protocol="centre", scales=(10,))
     with pytest.raises(UserError, match="give 8 or more"):
-        posteriors(nets, pictures, scales=(7, 10))
+        dataset_probabilities(nets, pictures, scales=(7, 10))

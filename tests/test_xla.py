@@ -3,7 +3,7 @@
 import jax
 import pytest
 
-from vgg_jax.compiling import DRAWING, NETWORK, on_cpu
+from vgg_jax.xla import DRAWING, NETWORK, on_cpu
 
 
 @pytest.mark.parametrize("options", [NETWORK, DRAWING])

@@ -7,7 +7,7 @@ from scipy.stats import binomtest
 from tests.evaluation.nets import NAMES, Pictures, tiny_weights
 from vgg_jax.data.folder import imagenet_classes
 from vgg_jax.errors import UserError
-from vgg_jax.evaluation.reports import (
+from vgg_jax.evaluation.accuracy import (
     accuracy_report,
     aligned_labels,
     confusions,

@@ -8,7 +8,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from vgg_jax.cli import flatten
+from vgg_jax.config import flatten
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,14 +6,14 @@ from collections.abc import Callable, Iterable, Sequence
 import jax
 import numpy as np
 
-from vgg_jax.compiling import NETWORK, on_cpu
 from vgg_jax.data.preprocessing import Preprocessing
 from vgg_jax.data.sources import Source
 from vgg_jax.errors import UserError, unknown_name
-from vgg_jax.evaluation.averages import view_averages
 from vgg_jax.evaluation.protocols import PROTOCOLS, ViewSpec
+from vgg_jax.evaluation.views import view_averages
 from vgg_jax.models import VGG
 from vgg_jax.weights.store import Weights
+from vgg_jax.xla import NETWORK, on_cpu
 
 
 def class_probabilities(
@@ -64,7 +64,7 @@ def _class_probabilities(
     return probabilities
 
 
-def posteriors(
+def dataset_probabilities(
     nets: Sequence[Weights],
     source: Source,
     *,
@@ -75,7 +75,7 @@ def posteriors(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Returns the class probabilities and the label of every example, in order.
 
-    Views of one shape go through the networks together (`averages.view_averages`).
+    Views of one shape go through the networks together (`views.view_averages`).
 
     Args:
       nets: networks whose probabilities are averaged; they share classes and crop.

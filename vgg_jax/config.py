@@ -1,0 +1,118 @@
+"""Config files: reading one, and changing it from a command line."""
+
+import ast
+import importlib.util
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from vgg_jax.errors import UserError, unknown_name
+
+OVERRIDE = "--config."
+
+
+def load_config(spec: str, overrides: Sequence[str] = ()) -> ConfigDict:
+    """Reads a config file and applies `--config.key=value` overrides.
+
+    Args:
+      spec: path of a Python file that defines `get_config`, optionally followed by a colon and the
+        string that is handed to it, as in "configs/vgg16.py:cifar10,bn".
+      overrides: arguments such as "--config.optimizer.learning_rate=0.02". A value has the type of
+        the field it replaces; tuples are written as in Python, "(256,512)".
+
+    Raises:
+      UserError: for a missing file, an unknown key (the nearest one is named), a value of the
+        wrong type, or an argument that is no override.
+    """
+    path, _, argument = spec.partition(":")
+    config = _config_function(Path(path))(argument)
+    for override in overrides:
+        name, equals, text = override.partition("=")
+        if not name.startswith(OVERRIDE):
+            raise UserError(f"unknown argument {override!r}; overrides look like --config.seed=1")
+        if not equals:
+            raise UserError(f"{name} needs a value: type {name}=VALUE")
+        _set_field(config, name.removeprefix(OVERRIDE), text)
+    config.lock()
+    return config
+
+
+def split_overrides(argv: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Returns the `--config.key=value` arguments of a command line, and all others.
+
+    To be parsed apart: argparse would take what follows them for more of them.
+    """
+    overrides = [argument for argument in argv if argument.startswith(OVERRIDE)]
+    return overrides, [argument for argument in argv if not argument.startswith(OVERRIDE)]
+
+
+def override_arguments(changes: Mapping[str, Any]) -> list[str]:
+    """Returns the arguments `--config.key=value` for {dotted key: value}."""
+    return [f"{OVERRIDE}{key}={value}" for key, value in changes.items()]
+
+
+def flatten(config: ConfigDict) -> dict[str, Any]:
+    """Returns {dotted key: value} for every leaf of a config."""
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, ConfigDict):
+            flat |= {f"{key}.{inner}": leaf for inner, leaf in flatten(value).items()}
+        else:
+            flat[key] = value
+    return flat
+
+
+def _config_function(path: Path) -> Callable[[str], ConfigDict]:
+    if not path.is_file():
+        known = sorted(str(p) for p in Path("configs").glob("*.py") if not p.stem.startswith("_"))
+        there = f"the ones here are {', '.join(known)}" if known else "run from the project's root"
+        raise UserError(f"no config file {path}; {there}")
+    # Config files import their base as `configs.base`: make that work from any working folder.
+    root = str(path.resolve().parent.parent)
+    if root not in sys.path:
+        sys.path.insert(0, root)
+    spec = importlib.util.spec_from_file_location(f"config_file_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise UserError(f"{path} is no Python file; give a config such as configs/vgg16.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    if not hasattr(module, "get_config"):
+        raise UserError(f"{path} defines no get_config; give a config such as configs/vgg16.py")
+    return module.get_config
+
+
+def _set_field(config: ConfigDict, key: str, text: str) -> None:
+    keys = flatten(config)
+    if key not in keys:
+        inner = [k for k in keys if k.startswith(f"{key}.")]
+        if inner:
+            raise UserError(f"config.{key} is a group: set one of {', '.join(inner)}")
+        raise unknown_name("config key", key, keys)
+    *parents, leaf = key.split(".")
+    for parent in parents:
+        config = config[parent]
+    config[leaf] = _parse(key, text, config.get_type(leaf))
+
+
+def _parse(key: str, text: str, kind: type) -> Any:
+    """Returns the value that `text` stands for in a field of type `kind`."""
+    if kind is str:
+        return text
+    try:
+        value = ast.literal_eval({"true": "True", "false": "False"}.get(text, text))
+        if kind is float and type(value) is int:
+            value = float(value)
+        if kind is tuple and isinstance(value, list):
+            value = tuple(value)
+    except (ValueError, SyntaxError):
+        value = text
+    if type(value) is not kind:
+        example = {bool: "true", int: "3", float: "0.1", tuple: "(1,2)"}.get(kind, kind.__name__)
+        raise UserError(
+            f"config.{key} is of type {kind.__name__}, which {text!r} is not; "
+            f"type for example --config.{key}={example}"
+        )
+    return value
