@@ -60,7 +60,7 @@ def test_same_command_again_only_evaluates(finished):
     before = (finished / "metrics.jsonl").read_text()
     result = train(*TINY, f"--workdir={finished}")
     assert result.returncode == 0, result.stderr
-    assert f"going on after step {STEPS}" in result.stdout
+    assert f"resuming after step {STEPS}" in result.stdout
     again = metrics(finished)[-1]
     assert again["eval/top1"] == json.loads(before.splitlines()[-1])["eval/top1"]
 
@@ -102,7 +102,7 @@ def test_asked_to_stop_saves_and_continues(finished, tmp_path, number, status):
     assert summary["exit_reason"] == number.name
     assert 5 <= summary["steps"] < STEPS
     result = train(*TINY, f"--workdir={workdir}")
-    assert f"going on after step {summary['steps']}" in result.stdout
+    assert f"resuming after step {summary['steps']}" in result.stdout
     assert_identical(finished, workdir)
 
 
@@ -121,7 +121,7 @@ def test_damaged_newest_checkpoint_gives_way_to_the_one_before(finished, tmp_pat
     result = train(*TINY, f"--workdir={workdir}")
     assert result.returncode == 0, result.stderr
     assert f"checkpoint {STEPS} is damaged" in result.stderr
-    assert "going on after step 20" in result.stdout
+    assert "resuming after step 20" in result.stdout
     assert_identical(finished, workdir)
 
 
@@ -131,7 +131,7 @@ def test_another_number_of_devices_goes_on_from_the_same_checkpoint(finished, tm
     for step in (20, 24):
         subprocess.run(["rm", "-r", workdir / "checkpoints" / str(step)], check=True)
     result = train(*TINY, f"--workdir={workdir}", JAX_NUM_CPU_DEVICES="4")
-    assert "going on after step 16" in result.stdout, result.stderr
+    assert "resuming after step 16" in result.stdout, result.stderr
     one, four = arrays(finished), arrays(workdir)
     for name in one:
         np.testing.assert_allclose(one[name], four[name], atol=1e-5, err_msg=name)
@@ -144,7 +144,7 @@ def test_divergence_stops_with_step_layer_and_status_3(tmp_path):
     assert result.returncode == 3
     assert "Traceback" not in result.stderr
     message = result.stderr[result.stderr.index("error: step") :]
-    assert "first to go was the" in message
+    assert "the first array that is not finite: the" in message
     assert "learning_rate" in message
     # What was kept is from before.
     kept = [p.name for p in (workdir / "checkpoints").iterdir()]

@@ -116,7 +116,7 @@ def test_stopped_then_continued_on_ray_with_a_run_that_fails(sweep_file, tmp_pat
     assert "Traceback" not in err
     assert "bad: failed, tried 2 times, exit status 2: Known: adamw, sgd" in err
     log = (folder / "good-seed3" / "log.txt").read_text()
-    assert f"going on after step {stopped['steps']}" in log
+    assert f"resuming after step {stopped['steps']}" in log
     assert re.findall("memory .*", log) == ["memory None", "memory 0.450"]
 
     good, bad = csv.DictReader((folder / "table.csv").read_text().splitlines())

@@ -19,7 +19,7 @@ from vgg_jax.models import build_model
 from vgg_jax.training.optimizers import make_optimizer, make_schedule
 from vgg_jax.training.parallel import make_parallel
 from vgg_jax.training.state import init_variables, new_state
-from vgg_jax.training.steps import make_eval_step, make_train_step
+from vgg_jax.training.steps import TrainLoss, make_train_step
 
 Compiled = jax.stages.Compiled
 
@@ -61,17 +61,9 @@ def compile_step(program: Program, devices: list[jax.Device]) -> Compiled:
         shard_optimizer=program.shard_optimizer,
         devices=devices[: program.devices],
     )
-    mapped = model.clone(head_sharding=parallel.head_sharding)
-    train_step, _ = parallel.compile_steps(
-        make_train_step(
-            mapped,
-            optimizer,
-            make_train_augment(config.data, source=None),
-            seed=0,
-            accumulate=program.accumulate,
-        ),
-        make_eval_step(mapped, lambda images: images),
-    )
+    loss = TrainLoss(parallel.adapted(model), seed=0, accumulate=program.accumulate)
+    augment = make_train_augment(config.data, source=None)
+    train_step = parallel.compile_train(make_train_step(loss, optimizer, augment))
     size = config.data.image_size
     state = parallel.abstract(
         lambda: new_state(init_variables(model, 0, size), optimizer, with_ema=False)

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 from ml_collections import ConfigDict
 
 from vgg_jax.cli import CommandParser, run_command
@@ -26,7 +25,6 @@ from vgg_jax.errors import UserError
 from vgg_jax.evaluation.scoring import accuracies
 from vgg_jax.runs.directory import write_json
 from vgg_jax.runs.record import record
-from vgg_jax.training.resident import dispatch_ranges
 from vgg_jax.training.setup import Run, build, first_state
 from vgg_jax.training.steps import EvalStep, make_eval_step
 
@@ -47,7 +45,7 @@ def main(argv: list[str]) -> int:
     arguments.out.mkdir(parents=True, exist_ok=True)
     write_table(arguments.out)
     run = build(config)
-    if run.dispatch is None:
+    if config.parallel.steps_per_dispatch == 1:
         raise UserError("set --config.parallel.steps_per_dispatch above 1: that is what is timed")
     transform = make_eval_transform(config.data)
     eval_steps = {
@@ -91,19 +89,15 @@ def write_table(out: Path) -> str:
 
 def timed_run(run: Run, config: ConfigDict, eval_steps: Mapping[str, EvalStep]) -> dict[str, Any]:
     """Trains from new parameters and evaluates in several ways; returns seconds and accuracies."""
-    assert run.dispatch is not None
     started = time.perf_counter()
     state = first_state(run, config)
-    size = config.parallel.steps_per_dispatch
-    for steps in dispatch_ranges(0, run.total_steps, size, ()):
-        indices = np.stack([run.train_data.indices(step) for step in steps]).astype(np.int32)
-        state, _ = run.dispatch(state, indices)
+    for _, inputs in run.feed(0, run.total_steps):
+        state, _ = run.advance(state, inputs)
     jax.block_until_ready(state)
     timing: dict[str, Any] = {"training_seconds": time.perf_counter() - started}
-    state = run.parallel.storable(state)
     for name, eval_step in eval_steps.items():
         started = time.perf_counter()
-        sums = [eval_step(state, run.parallel.put_unmapped(batch)) for batch in run.eval_data]
+        sums = [eval_step(state, run.parallel.put(batch)) for batch in run.eval_data]
         totals = {key: sum(float(s[key]) for s in sums) for key in sums[0]}
         scores = accuracies(totals, run.eval_data.num_examples)
         timing[name] = scores | {"seconds": time.perf_counter() - started}

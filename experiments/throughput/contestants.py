@@ -14,7 +14,7 @@ import optax
 from vgg_jax.models import build_model
 from vgg_jax.models.variants import Stage, resolve_stages
 from vgg_jax.training.state import init_variables, new_state
-from vgg_jax.training.steps import make_train_step
+from vgg_jax.training.steps import TrainLoss, make_train_step
 from vgg_jax.xla import NETWORK, Options, on_cpu
 
 
@@ -114,7 +114,7 @@ def _jax_contestant(
 
     if mode == "train":
         step = jax.jit(
-            make_train_step(model, optimizer, lambda keys, images: images, seed=0),
+            make_train_step(TrainLoss(model, seed=0), optimizer, lambda keys, images: images),
             donate_argnums=0,
             compiler_options=options,
         )

@@ -37,12 +37,11 @@ def seconds(config: ConfigDict) -> tuple[float, float]:
     probe = make_probe(config, run)
     steps, probes = [], []
     for number in range(REPETITIONS + 1):  # the first ones compile
-        batch = run.train_data.batch(number)
-        stored, seen = run.parallel.storable(state), run.parallel.put_unmapped(batch)
+        batch = run.parallel.put(run.train_data.batch(number))
         start = time.perf_counter()
-        jax.block_until_ready(probe(stored, seen))
+        jax.block_until_ready(probe(state, batch))
         between = time.perf_counter()
-        state, _ = run.train_step(state, run.parallel.put(batch))
+        state, _ = run.advance(state, batch)
         jax.block_until_ready(state)
         probes.append(between - start)
         steps.append(time.perf_counter() - between)

@@ -18,9 +18,9 @@ from configs.base import base
 from vgg_jax.models import VGG
 from vgg_jax.training.checkpoints import Checkpoints
 from vgg_jax.training.optimizers import make_optimizer, make_schedule
-from vgg_jax.training.parallel import PMAP_AXIS, make_parallel
+from vgg_jax.training.parallel import make_parallel
 from vgg_jax.training.state import TrainState, init_variables, new_state
-from vgg_jax.training.steps import make_eval_step, make_train_step
+from vgg_jax.training.steps import TrainLoss, make_train_step
 
 BATCH, SIZE, CLASSES, STEPS = 32, 4, 4, 5
 
@@ -51,6 +51,7 @@ FAMILIES: dict[str, dict[str, dict[str, Any]]] = {
     "dropout": {
         "one device": {"dropout": 0.5},
         "jit 8": {"dropout": 0.5, "devices": 8},
+        "pmap 4": {"dropout": 0.5, "devices": 4, "mode": "pmap"},
         "model 4": {"dropout": 0.5, "devices": 8, "model": 4},
     },
 }
@@ -87,7 +88,6 @@ def train(
     config.schedule = "constant"
     optimizer = make_optimizer(config, make_schedule(config, 10.0, 100))
     net = NET.clone(norm_group=group, dropout=dropout)
-    axis_name = PMAP_AXIS if mode == "pmap" else None
     variables = initial_variables()
 
     def init() -> TrainState:
@@ -100,24 +100,24 @@ def train(
             parallel = make_parallel(
                 mode, model, shard_optimizer=shard_optimizer, devices=jax.devices()[:count]
             )
-            mapped = net.clone(norm_axis_name=axis_name, head_sharding=parallel.head_sharding)
-            train_step, _ = parallel.compile_steps(
+            loss = TrainLoss(
+                parallel.adapted(net),
+                seed=1,
+                accumulate=accumulate,
+                group=group or 1,
+            )
+            train_step = parallel.compile_train(
                 make_train_step(
-                    mapped,
+                    loss,
                     optimizer,
                     lambda keys, images: images / 64.0,
-                    seed=1,
-                    accumulate=accumulate,
-                    group=group or 1,
-                    axis_name=axis_name,
-                ),
-                make_eval_step(mapped, lambda images: images / 64.0, axis_name=axis_name),
+                    axis_name=parallel.axis_name,
+                )
             )
             restored = checkpoints.restore(parallel.abstract(init))
-            state = parallel.place(restored[0]) if restored else parallel.init(init)
+            state = restored[0] if restored else parallel.init(init)
             for step in range(STEPS * (turn - 1) // len(turns), STEPS * turn // len(turns)):
                 state, metrics = train_step(state, parallel.put(batch(step)))
-            state = parallel.storable(state)
             if turn < len(turns):
                 checkpoints.save(state, {})
                 checkpoints.wait()

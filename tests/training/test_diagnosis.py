@@ -7,15 +7,16 @@ import optax
 import pytest
 
 from tests.training.conftest import SIZE
-from vgg_jax.training.diagnosis import augmented, first_nonfinite, scale_report
+from vgg_jax.training.diagnosis import first_nonfinite, scale_report
 from vgg_jax.training.state import init_variables, new_state
+from vgg_jax.training.steps import TrainLoss, augmented
 
 
 @pytest.fixture
 def prepared(tiny_vgg, augment, batch_of):
     model = tiny_vgg(norm="batch")
     state = new_state(init_variables(model, 0, SIZE), optax.sgd(0.1), with_ema=False)
-    return model, state, augmented(augment, 0, 0, batch_of(4))
+    return TrainLoss(model, seed=0), state, augmented(augment, 0, 0, batch_of(4))
 
 
 @pytest.mark.parametrize(
@@ -28,27 +29,27 @@ def prepared(tiny_vgg, augment, batch_of):
     ],
 )
 def test_first_layer_that_is_not_finite_is_named(prepared, layer, value, expected):
-    model, state, batch = prepared
+    loss, state, batch = prepared
     filled = jax.tree.map(lambda p: jnp.full_like(p, value), state.params[layer])
     state = state.replace(params=dict(state.params) | {layer: filled})
-    assert first_nonfinite(model, 0, state, batch) == expected
+    assert first_nonfinite(loss, state, batch) == expected
 
 
 def test_images_come_before_the_layers(prepared):
-    model, state, batch = prepared
+    loss, state, batch = prepared
     batch = batch | {"image": batch["image"].at[0, 0, 0, 0].set(jnp.inf)}
-    assert first_nonfinite(model, 0, state, batch) == "the images"
+    assert first_nonfinite(loss, state, batch) == "the images"
 
 
 def test_report_has_the_scales_of_every_layer(prepared):
-    model, state, batch = prepared
-    lines = scale_report(model, 0, state, batch).splitlines()
-    assert [line.split()[0] for line in lines[1:]] == list(model.preactivations.values())
+    loss, state, batch = prepared
+    lines = scale_report(loss, state, batch).splitlines()
+    assert [line.split()[0] for line in lines[1:]] == list(loss.model.preactivations.values())
     rms, gradient = (float(x) for x in lines[1].split()[1:])
     assert rms > 0
     assert gradient > 0
     # The normalisation before it takes the scale of the kernel out, forwards and backwards.
     larger = jax.tree.map(lambda p: 10 * p, state.params["conv1_1"])
     state = state.replace(params=dict(state.params) | {"conv1_1": larger})
-    later = scale_report(model, 0, state, batch).splitlines()[1]
+    later = scale_report(loss, state, batch).splitlines()[1]
     assert [float(x) for x in later.split()[1:]] == pytest.approx([rms, gradient], rel=0.02)

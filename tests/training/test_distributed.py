@@ -94,7 +94,7 @@ def test_killed_then_stopped_then_finished_by_one_process(alone, tmp_path):
     (status, out, err), (other_status, other_out, other_err) = finish(processes)
     assert (status, other_status) == (0, 0), err + other_err
     assert f"checkpoint {newest} is damaged" in err
-    assert f"going on after step {newest - 4}" in out
+    assert f"resuming after step {newest - 4}" in out
     summary = json.loads((workdir / "summary.json").read_text())
     assert summary["exit_reason"] == "SIGTERM"
     assert reached < summary["steps"] < STEPS
@@ -110,7 +110,7 @@ def test_killed_then_stopped_then_finished_by_one_process(alone, tmp_path):
     layout = ["--config.parallel.model=2", "--config.parallel.shard_optimizer=true"]
     eight = COMPILER | {"JAX_NUM_CPU_DEVICES": "8"}
     result = train(*NET, *layout, f"--workdir={workdir}", **eight)
-    assert f"going on after step {summary['steps']}" in result.stdout, result.stderr
+    assert f"resuming after step {summary['steps']}" in result.stdout, result.stderr
 
     _, err = alone.communicate(timeout=300)
     assert alone.returncode == 0, err
@@ -159,7 +159,7 @@ def test_diagnosis_over_processes(tmp_path):
     assert "RMS of dL/dz" in err
     assert "still that of guessing" not in other_err
     for text in (err, other_err):
-        assert "first to go was" in text
+        assert "the first array that is not finite" in text
 
 
 SCHEDULERS = ("SLURM_JOB_ID", "OMPI_MCA_orte_hnp_uri", "KUBERNETES_SERVICE_HOST")

@@ -37,12 +37,11 @@ def test_probe_sees_what_the_step_does(config):
     settings = config("--config.model.norm_group=2")  # four micro-batches of a group each
     run = build(settings)
     state = first_state(run, settings)
-    batch = run.train_data.batch(0)
-    stored = run.parallel.storable(state)
-    measured = make_probe(settings, run)(stored, run.parallel.put_unmapped(batch))
-    before = jax.device_get(stored.params)
-    state, metrics = run.train_step(state, run.parallel.put(batch))
-    after = jax.device_get(run.parallel.storable(state).params)
+    batch = run.parallel.put(run.train_data.batch(0))
+    measured = make_probe(settings, run)(state, batch)
+    before = jax.device_get(state.params)
+    state, metrics = run.advance(state, batch)
+    after = jax.device_get(state.params)
     assert float(measured["loss"]["all"]) == pytest.approx(float(metrics["loss"]), rel=1e-4)
     assert set(measured["noise_scale"]) == {*run.model.layer_names, "all"}
     for layer in run.model.layer_names:

@@ -15,7 +15,12 @@ from vgg_jax.evaluation.scoring import masked_sums
 from vgg_jax.training import steps
 from vgg_jax.training.optimizers import make_optimizer
 from vgg_jax.training.state import init_variables, new_state
-from vgg_jax.training.steps import _split, example_keys, make_eval_step, make_train_step
+from vgg_jax.training.steps import (
+    TrainLoss,
+    example_keys,
+    make_eval_step,
+    make_train_step,
+)
 
 SGD = optax.chain(optax.trace(0.9), optax.scale(-0.1))
 
@@ -24,8 +29,8 @@ def start(model, *, ema=False, optimizer=SGD):
     return new_state(init_variables(model, 0, SIZE), optimizer, with_ema=ema)
 
 
-def step_of(model, augment, **options):
-    return jax.jit(make_train_step(model, SGD, augment, seed=3, **options))
+def step_of(model, augment, *, ema=0.0, **options):
+    return jax.jit(make_train_step(TrainLoss(model, 3, **options), SGD, augment, ema=ema))
 
 
 def as_on(platform, monkeypatch):
@@ -79,7 +84,7 @@ def test_all_platforms_advance_alike(tiny_vgg, augment, batch_of, monkeypatch):
 
 def test_a_cpu_updates_the_state_in_place(tiny_vgg, augment, batch_of):
     """XLA copies no kernel or momentum first, which takes time and as much memory again."""
-    train_step = make_train_step(tiny_vgg(), SGD, augment, seed=3)
+    train_step = make_train_step(TrainLoss(tiny_vgg(), 3), SGD, augment)
     step = jax.jit(train_step, donate_argnums=0).lower(start(tiny_vgg()), batch_of(8)).compile()
     assert not re.search(r" copy\(%state_\w*kernel", step.as_text())
 
@@ -122,7 +127,7 @@ def test_accumulation_changes_nothing(tiny_vgg, augment, batch_of, accumulate, n
 
 
 def test_micro_batches_are_dealt_out_by_groups():
-    dealt = _split(jnp.arange(16), parts=2, group=2)
+    dealt = TrainLoss(None, 0, accumulate=2, group=2).micro_batches(jnp.arange(16))
     assert dealt.tolist() == [[0, 1, 4, 5, 8, 9, 12, 13], [2, 3, 6, 7, 10, 11, 14, 15]]
 
 
@@ -201,6 +206,6 @@ def test_optimizer_of_a_config_runs_in_the_step(tiny_vgg, augment, batch_of):
     optimizer = make_optimizer(config, optax.constant_schedule(0.1))
     model = tiny_vgg()
     state = start(model, optimizer=optimizer)
-    step = jax.jit(make_train_step(model, optimizer, augment, seed=0))
+    step = jax.jit(make_train_step(TrainLoss(model, 0), optimizer, augment))
     new, _ = step(state, batch_of(4))
     assert differences(new.params, state.params) > 0

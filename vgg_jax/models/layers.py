@@ -219,10 +219,16 @@ def _spread(groups: jax.Array, size: int) -> jax.Array:
 class Dropout(nn.Module):
     """Inverted dropout: zeroes with probability `rate`, scales the rest so that the mean stays.
 
-    Eight random bits an element, so the rate in effect is `rate` rounded to a multiple of 1/256.
+    Eight random bits per element, so the rate in effect is `rate` rounded to a multiple of 1/256.
+
+    Attributes:
+      rate: probability of a zero.
+      axis_name: a mapped axis (pmap) that the batch is spread over, or None. The mask is drawn for
+        the whole batch and each device takes its part, so that it does not depend on the layout.
     """
 
     rate: float
+    axis_name: str | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
@@ -230,7 +236,15 @@ class Dropout(nn.Module):
         if not train or self.rate == 0:
             return x
         kept = max(1, round(256 * (1 - self.rate)))
-        bits = jax.random.bits(self.make_rng("dropout"), x.shape, jnp.uint8)
+        key = self.make_rng("dropout")
+        if self.axis_name is None:
+            bits = jax.random.bits(key, x.shape, jnp.uint8)
+        else:
+            count = len(x)
+            shape = (lax.axis_size(self.axis_name) * count, *x.shape[1:])
+            first = lax.axis_index(self.axis_name) * count
+            whole = jax.random.bits(key, shape, jnp.uint8)
+            bits = lax.dynamic_slice_in_dim(whole, first, count)
         return jnp.where(bits <= kept - 1, x * (256 / kept), 0)
 
 

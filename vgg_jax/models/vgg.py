@@ -333,7 +333,7 @@ class VGG(nn.Module):
             x = jax.lax.with_sharding_constraint(x, self.head_sharding)
         for name, features in self.head_layers.items():
             hidden = name != "fc8"
-            dropout = Dropout(self.dropout, name=name.replace("fc", "dropout"))
+            dropout = Dropout(self.dropout, self.norm_axis_name, name=name.replace("fc", "dropout"))
             if hidden and dropout_before:
                 x = dropout(x, train=train)
             dense = WindowDense(features, window, kernel_init, name=name, **dtypes)

@@ -4,18 +4,15 @@ from pathlib import Path
 
 import jax
 import numpy as np
-import optax
 
 from vgg_jax.data.crops import eval_resize
 from vgg_jax.data.preprocessing import Preprocessing
 from vgg_jax.data.sources import Source, open_source
 from vgg_jax.errors import UserError
-from vgg_jax.models import build_model
 from vgg_jax.runs.directory import CONFIG_FILE, read_config
 from vgg_jax.training.checkpoints import Checkpoints
-from vgg_jax.training.optimizers import make_optimizer
 from vgg_jax.training.parallel import make_parallel
-from vgg_jax.training.state import TrainState, init_variables, new_state
+from vgg_jax.training.setup import from_config
 from vgg_jax.weights.store import Weights
 
 
@@ -33,18 +30,7 @@ def load_run(workdir: Path) -> tuple[Weights, Source, str]:
         raise UserError(f"no run in {workdir}: give the --workdir of vgg_jax.train")
     config = read_config(workdir)
     data = config.data
-    model = build_model(
-        config.model,
-        image_size=data.image_size,
-        compute_dtype=config.compute_dtype,
-        matmul_precision=config.matmul_precision,
-    )
-    # The schedule has no part in the shapes of the state.
-    optimizer = make_optimizer(config.optimizer, optax.constant_schedule(0.0))
-
-    def init_fn() -> TrainState:
-        variables = init_variables(model, config.seed, data.image_size)
-        return new_state(variables, optimizer, with_ema=config.optimizer.ema > 0)
+    model, _, init_fn = from_config(config)
 
     folder = workdir / "checkpoints"
     if not folder.is_dir():

@@ -1,8 +1,10 @@
 """The pure steps on many devices: `jit` over a mesh, or `pmap`.
 
-Both run the same functions on the same global batch. `jit` is the default; `pmap` is kept thin.
+Both take the same state and the same global batch and give the same results. Nobody else knows
+which of the two it is.
 """
 
+import functools
 import re
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -12,14 +14,12 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from vgg_jax.errors import UserError, unknown_name
-from vgg_jax.training.resident import Dispatch, scan_steps
+from vgg_jax.models import VGG
 from vgg_jax.training.state import TrainState
-from vgg_jax.training.steps import Batch, EvalStep, Metrics, TrainStep
+from vgg_jax.training.steps import Batch, EvalStep, Metrics, TrainStep, scan_steps
 from vgg_jax.xla import DRAWING, NETWORK, on_cpu
 
-PyTree = Any
 MODES = ("jit", "pmap")
-PMAP_AXIS = "batch"
 
 
 # The fully connected layers hold 123 of VGG-16's 138 million parameters and little of its
@@ -36,11 +36,11 @@ class Parallel:
 
     Attributes:
       devices: global number of devices, and of parts that a global batch is cut into.
-      head_sharding: where the input of the head has to be (`VGG.head_sharding`).
+      axis_name: the axis that the steps are mapped over, or None.
     """
 
     devices: int
-    head_sharding: NamedSharding | None
+    axis_name: str | None = None
 
     def __init__(
         self, devices: Sequence[jax.Device], model: int = 1, shard_optimizer: bool = False
@@ -57,7 +57,11 @@ class Parallel:
         self._platform = ordered[0].platform
         self._shard_optimizer = shard_optimizer
         self._batch = self._sharding(("data", "model"))
-        self.head_sharding = self._sharding("data") if model > 1 else None
+        self._head = self._sharding("data") if model > 1 else None
+
+    def adapted(self, model: VGG) -> VGG:
+        """Returns the network as the steps run it: with what it has to know of the devices."""
+        return model.clone(norm_axis_name=self.axis_name, head_sharding=self._head)
 
     def init(self, init_fn: Callable[[], TrainState]) -> TrainState:
         """Returns the state that `init_fn` makes, placed on the devices."""
@@ -65,68 +69,45 @@ class Parallel:
         options = on_cpu(DRAWING, self._platform)
         return jax.jit(init_fn, out_shardings=shardings, compiler_options=options)()
 
-    def compile_steps(self, train: TrainStep, evaluate: EvalStep) -> tuple[TrainStep, EvalStep]:
-        """Returns both steps compiled; the train step consumes (donates) its state."""
-        options = on_cpu(NETWORK, self._platform)
-        return (
-            jax.jit(self._constrained(train), donate_argnums=0, compiler_options=options),
-            jax.jit(evaluate, compiler_options=options),
-        )
+    def compile_train(
+        self, train: TrainStep, *, several: bool = False
+    ) -> Callable[[TrainState, Any], tuple[TrainState, Metrics]]:
+        """Returns the step compiled, or the program of several steps (`scan_steps`).
 
-    def compile_dispatch(self, train: TrainStep, data: dict[str, np.ndarray]) -> Dispatch:
-        """Returns several steps at a time over a training set that is copied to every device.
-
-        Args:
-          train: pure; the compiled dispatch consumes (donates) its state.
-          data: {"image", "label"} of all N examples.
-
-        Raises:
-          UserError: this way of running cannot.
+        Either consumes (donates) its state.
         """
-        steps = jax.jit(
-            scan_steps(self._constrained(train)),
+        step = self._constrained(train)
+        return jax.jit(
+            scan_steps(step) if several else step,
             donate_argnums=0,
             compiler_options=on_cpu(NETWORK, self._platform),
         )
-        resident = {
-            name: jax.make_array_from_process_local_data(self._sharding(), array)
-            for name, array in data.items()
-        }
-        indices_sharding = self._sharding(None, ("data", "model"))
 
-        def dispatch(state: TrainState, indices: np.ndarray) -> tuple[TrainState, Metrics]:
-            chosen = jax.make_array_from_process_local_data(indices_sharding, indices)
-            return steps(state, resident, chosen)
-
-        return dispatch
+    def compile_eval(self, evaluate: EvalStep) -> EvalStep:
+        """Returns the evaluation step compiled."""
+        options = on_cpu(NETWORK, self._platform)
+        return jax.jit(evaluate, compiler_options=options)
 
     def put(self, batch: dict[str, np.ndarray]) -> Batch:
-        """Returns the global batch for the steps, of which `batch` is this process's part."""
-        return self.put_unmapped(batch)
+        """Returns the global batch, of which `batch` is this process's part."""
+        return self._global(batch, self._batch)
 
-    def put_unmapped(self, batch: dict[str, np.ndarray]) -> Batch:
-        """Returns the same for a jitted function over a `storable` state."""
-        return {
-            name: jax.make_array_from_process_local_data(self._batch, array)
-            for name, array in batch.items()
-        }
+    def put_indices(self, indices: np.ndarray) -> jax.Array:
+        """Returns the global indices (k, B), of which `indices` is this process's part."""
+        return self._global(indices, self._sharding(None, ("data", "model")))
+
+    def replicate(self, data: dict[str, np.ndarray]) -> Batch:
+        """Returns arrays of which every device holds a copy."""
+        return self._global(data, self._sharding())
 
     def abstract(self, init_fn: Callable[[], TrainState]) -> TrainState:
-        """Returns shapes, dtypes and shardings of what `storable` gives, for a restore."""
+        """Returns shapes, dtypes and shardings of the state, for a restore."""
         shapes = jax.eval_shape(init_fn)
         return jax.tree.map(
             lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
             shapes,
             self._shardings(shapes),
         )
-
-    def storable(self, state: TrainState) -> TrainState:
-        """Returns the state as a checkpoint stores it: global arrays, no device axis."""
-        return state
-
-    def place(self, state: TrainState) -> TrainState:
-        """Inverse of `storable`."""
-        return state
 
     def _constrained(self, train: TrainStep) -> TrainStep:
         """Returns a step whose state leaves as it came.
@@ -139,6 +120,11 @@ class Parallel:
             return jax.lax.with_sharding_constraint(new, self._shardings(new)), metrics
 
         return constrained
+
+    def _global(self, tree: Any, sharding: NamedSharding) -> Any:
+        return jax.tree.map(
+            lambda array: jax.make_array_from_process_local_data(sharding, array), tree
+        )
 
     def _sharding(self, *axes: str | tuple[str, ...] | None) -> NamedSharding:
         return NamedSharding(self._mesh, PartitionSpec(*axes))
@@ -161,52 +147,54 @@ class Parallel:
 
 
 class _Pmap(Parallel):
-    """The same by `pmap`: every device holds a copy of the state, stacked along a first axis."""
+    """The same by `pmap`: every device gets the whole state and its own part of the batch."""
+
+    axis_name = "batch"
 
     def __init__(self, devices: Sequence[jax.Device]) -> None:
         super().__init__(devices)
-        self._all = list(self._mesh.devices.flat)
-        self._local = [d for d in self._all if d.process_index == jax.process_index()]
+        self._mesh = Mesh(self._mesh.devices.ravel(), (self.axis_name,))  # as `pmap` makes it
+        self._batch = self._sharding(self.axis_name)
 
-    def init(self, init_fn: Callable[[], TrainState]) -> TrainState:
-        return self.place(super().init(init_fn))
+    def compile_train(
+        self, train: TrainStep, *, several: bool = False
+    ) -> Callable[[TrainState, Any], tuple[TrainState, Metrics]]:
+        if several:
+            raise UserError(
+                "parallel.mode=pmap makes one step per dispatch: "
+                "set parallel.steps_per_dispatch=1, or parallel.mode=jit"
+            )
+        return self._mapped(train, donate_argnums=0)
 
-    def compile_steps(self, train: TrainStep, evaluate: EvalStep) -> tuple[TrainStep, EvalStep]:
-        train_step = jax.pmap(train, PMAP_AXIS, donate_argnums=0, devices=self._all)
-        eval_step = jax.pmap(evaluate, PMAP_AXIS, devices=self._all)
+    def compile_eval(self, evaluate: EvalStep) -> EvalStep:
+        return self._mapped(evaluate)
 
-        def first(tree: PyTree) -> PyTree:  # every device holds the same averages
-            return jax.tree.map(lambda x: x.addressable_data(0)[0], tree)
-
-        def run_train(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-            state, metrics = train_step(state, batch)
-            return state, first(metrics)
-
-        return run_train, lambda state, batch: first(eval_step(state, batch))
-
-    def compile_dispatch(self, train: TrainStep, data: dict[str, np.ndarray]) -> Dispatch:
-        raise UserError(
-            "parallel.mode=pmap makes one step a dispatch: "
-            "set parallel.steps_per_dispatch=1, or parallel.mode=jit"
+    def _mapped(self, step: Callable[[TrainState, Batch], Any], **options: Any) -> Any:
+        mapped = jax.pmap(
+            step,
+            self.axis_name,
+            in_axes=(None, 0),
+            out_axes=None,  # the devices agree on what they return: it is averaged over them
+            devices=list(self._mesh.devices),
+            **options,
         )
 
-    def put(self, batch: dict[str, np.ndarray]) -> Batch:
-        here = len(self._local)
-        return jax.tree.map(lambda array: array.reshape(here, -1, *array.shape[1:]), batch)
+        @functools.partial(jax.jit, out_shardings=self._batch)
+        def parts(batch: Batch) -> Batch:
+            return jax.tree.map(lambda x: x.reshape(self.devices, -1, *x.shape[1:]), batch)
 
-    def storable(self, state: TrainState) -> TrainState:
-        def without_device_axis(leaf: jax.Array) -> jax.Array:
-            copies = [shard.data[0] for shard in leaf.addressable_shards]
-            return jax.make_array_from_single_device_arrays(
-                leaf.shape[1:], self._sharding(), copies
-            )
+        def over_processes(leaf: jax.Array) -> jax.Array:  # `pmap` returns what this process holds
+            copies = [shard.data for shard in leaf.addressable_shards]
+            return jax.make_array_from_single_device_arrays(leaf.shape, self._sharding(), copies)
 
-        return jax.tree.map(without_device_axis, state)
+        def run(state: TrainState, batch: Batch) -> Any:
+            result = mapped(state, parts(batch))
+            return result if jax.process_count() == 1 else jax.tree.map(over_processes, result)
 
-    def place(self, state: TrainState) -> TrainState:
-        copies = jax.pmap(lambda _, tree: tree, in_axes=(0, None), devices=self._local)
-        here = jax.tree.map(lambda leaf: leaf.addressable_data(0), state)
-        return copies(np.arange(len(self._local)), here)
+        return run
+
+    def _shardings(self, state: TrainState) -> TrainState:
+        return jax.tree.map(lambda _: self._sharding(), state)
 
 
 def make_parallel(

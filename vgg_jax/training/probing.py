@@ -1,8 +1,9 @@
 """The probes along a run: every so many steps, tidy tables under `WORKDIR/probes/`."""
 
+import dataclasses
 import functools
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import jax
 from ml_collections import ConfigDict
@@ -11,11 +12,9 @@ from vgg_jax.models.vgg import ACTIVATIONS
 from vgg_jax.probes.gradients import Measured, layer_statistics
 from vgg_jax.probes.noise import gradient_noise
 from vgg_jax.runs.tables import TableWriter, tidy_rows
-from vgg_jax.training.diagnosis import step_loss
-from vgg_jax.training.optimizers import make_optimizer
 from vgg_jax.training.setup import Run
 from vgg_jax.training.state import TrainState
-from vgg_jax.training.steps import Batch, example_keys
+from vgg_jax.training.steps import Batch, augmented
 from vgg_jax.xla import NETWORK, on_cpu
 
 LAYERS_FILE = Path("probes") / "layers.csv"
@@ -63,9 +62,8 @@ class Probe:
         return self._every > 0 and step % self._every == 0
 
     def measure(self, state: TrainState, step: int) -> None:
-        """Appends a row a layer and quantity; `step` is the number of steps made."""
-        parallel, batch = self._run.parallel, self._run.train_data.batch(step)
-        measured = self._measure(parallel.storable(state), parallel.put_unmapped(batch))
+        """Appends a row for each layer and quantity; `step` is the number of steps made."""
+        measured = self._measure(state, self._run.parallel.put(self._run.train_data.batch(step)))
         rows = tidy_rows(
             jax.device_get(measured), self._run.model.layer_names, **self._columns, step=step
         )
@@ -78,42 +76,37 @@ class Probe:
             self._writer.close()
 
 
-def make_probe(config: ConfigDict, run: Run) -> Any:
+def make_probe(config: ConfigDict, run: Run) -> Callable[[TrainState, Batch], Measured]:
     """Returns the jitted (state, batch) -> {quantity: {layer: scalar}}.
 
-    The quantities are those of `layer_statistics`, of `gradient_noise` where the batch can be cut
-    into micro-batches, and the loss, whose layer is "all". The whole batch is worked off at once,
-    also where `optimizer.accumulate` would not.
+    The quantities are those of `layer_statistics`, of `gradient_noise` if the batch can be cut
+    into micro-batches, and the loss, whose layer is "all". The activations of the whole batch are
+    held at once, even if `optimizer.accumulate` splits it for the step.
     """
-    model, seed = run.model, config.seed
-    optimizer = make_optimizer(config.optimizer, run.schedule)
-    smoothing = config.optimizer.label_smoothing
+    model, loss = run.model, run.loss
     parts = micro_batches(config.data.batch_size, config.model.norm_group or 1)
+    # What a micro-batch of the noise's estimate is to the step: a batch of its own.
+    part_loss = dataclasses.replace(loss, accumulate=1)
 
     @functools.partial(jax.jit, compiler_options=on_cpu(NETWORK))
     def measure(state: TrainState, batch: Batch) -> Measured:
-        keys = example_keys(seed, state.step, batch["label"].shape[0])
-        seen = {"image": run.augment(keys, batch["image"]), "label": batch["label"]}
-
-        def loss_fn(params: Any, perturbations: Any) -> Any:
-            return step_loss(model, seed, state, params, seen, perturbations, smoothing)
-
-        measured, loss = layer_statistics(
-            loss_fn,
+        seen = augmented(run.augment, loss.seed, state.step, batch)
+        measured, value = layer_statistics(
+            lambda params, perturbations: loss.of_batch(params, state, seen, perturbations),
             state.params,
             model.preactivations,
             ACTIVATIONS[model.activation],
-            lambda grads: optimizer.update(grads, state.opt_state, state.params)[0],
+            lambda grads: run.optimizer.update(grads, state.opt_state, state.params)[0],
         )
         if parts > 1:
             measured |= gradient_noise(
-                lambda params, part: step_loss(model, seed, state, params, part, {}, smoothing)[0],
+                lambda params, part: part_loss.of_batch(params, state, part, {})[0],
                 state.params,
                 seen,
                 parts,
                 model.layer_names,
             )
-        return measured | {"loss": {"all": loss}}
+        return measured | {"loss": {"all": value}}
 
     return measure
 

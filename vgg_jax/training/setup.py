@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,23 +16,67 @@ from vgg_jax.data.sources import check_labels, open_source
 from vgg_jax.errors import UserError, unknown_name
 from vgg_jax.models import VGG, build_model
 from vgg_jax.models.initializers import lsuv
-from vgg_jax.training.optimizers import (
-    frozen_mask,
-    make_optimizer,
-    make_schedule,
-    stop_frozen,
-)
-from vgg_jax.training.parallel import PMAP_AXIS, Parallel, make_parallel
+from vgg_jax.training.feed import Feed, batch_feed, index_feed
+from vgg_jax.training.optimizers import frozen_mask, make_optimizer, make_schedule, stop_frozen
+from vgg_jax.training.parallel import Parallel, make_parallel
 from vgg_jax.training.pretrained import check_pretrained, with_pretrained
-from vgg_jax.training.resident import Dispatch
 from vgg_jax.training.state import TrainState, init_variables, new_state
 from vgg_jax.training.steps import (
+    Augment,
     EvalStep,
-    TrainStep,
-    example_keys,
+    Metrics,
+    TrainLoss,
+    augmented,
     make_eval_step,
     make_train_step,
 )
+
+
+class Parts(NamedTuple):
+    """What a config says without its data.
+
+    Attributes:
+      model: the network, outside of any mapped axis.
+      optimizer: its optimiser.
+      init_fn: returns the state before the first step; pure.
+    """
+
+    model: VGG
+    optimizer: optax.GradientTransformation
+    init_fn: Callable[[], TrainState]
+
+
+def from_config(config: ConfigDict, schedule: optax.Schedule | None = None) -> Parts:
+    """Returns the parts that training, restoring and converting share.
+
+    Args:
+      config: as from `configs/`.
+      schedule: step -> learning rate. It has no part in the shapes of the state: without one the
+        optimiser is good for restoring, not for training.
+
+    Raises:
+      UserError: an unknown name, a number out of range, or a pattern of `optimizer.frozen` that
+        matches nothing.
+    """
+    image_size = config.data.image_size
+    model = build_model(
+        config.model,
+        image_size=image_size,
+        compute_dtype=config.compute_dtype,
+        matmul_precision=config.matmul_precision,
+    )
+    optimizer = make_optimizer(config.optimizer, schedule or optax.constant_schedule(0.0))
+
+    drawn = model  # what is frozen has no part in drawing
+
+    def init_fn() -> TrainState:
+        variables = init_variables(drawn, config.seed, image_size)
+        return new_state(variables, optimizer, with_ema=config.optimizer.ema > 0)
+
+    if config.optimizer.frozen:
+        params = jax.eval_shape(init_fn).params
+        model = model.clone(norm_frozen=_frozen_norms(params, config.optimizer))
+    return Parts(model, optimizer, init_fn)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,12 +84,15 @@ class Run:
     """The parts of a run, as its config describes them.
 
     Attributes:
-      model: outside of any mapped axis.
-      parallel: how the steps run on the devices.
-      schedule: step -> learning rate, before the plateau rule.
+      model: see `Parts`, as the next two.
+      optimizer: its optimiser.
       init_fn: returns the state before the first step; pure.
-      train_step: compiled; (state, device batch) -> (state, metrics); consumes the state.
-      dispatch: several compiled steps, where `parallel.steps_per_dispatch` is above 1, else None.
+      schedule: step -> learning rate, before the plateau rule.
+      parallel: how the steps run on the devices.
+      loss: what the steps minimise, outside of any mapped axis.
+      feed: (start, stop) -> what to feed, and the steps made after it, for each dispatch.
+      advance: compiled; (state, feed) -> (state, metrics); consumes the state. Metrics are those
+        of one step, or of each of several, (k,).
       eval_step: compiled; (state, device batch) -> sums.
       augment: see `vgg_jax.data.augment`.
       train_data: batch by step.
@@ -54,13 +101,15 @@ class Run:
     """
 
     model: VGG
-    parallel: Parallel
-    schedule: optax.Schedule
+    optimizer: optax.GradientTransformation
     init_fn: Callable[[], TrainState]
-    train_step: TrainStep
-    dispatch: Dispatch | None
+    schedule: optax.Schedule
+    parallel: Parallel
+    loss: TrainLoss
+    feed: Feed
+    advance: Callable[[TrainState, Any], tuple[TrainState, Metrics]]
     eval_step: EvalStep
-    augment: Callable[[jax.Array, jax.Array], jax.Array]
+    augment: Augment
     train_data: TrainPipeline
     eval_data: EvalPipeline
     total_steps: int
@@ -73,13 +122,7 @@ def build(config: ConfigDict) -> Run:
       UserError: whatever in the config cannot be honoured.
     """
     _check(config)
-    image_size = config.data.image_size
-    model = build_model(
-        config.model,
-        image_size=image_size,
-        compute_dtype=config.compute_dtype,
-        matmul_precision=config.matmul_precision,
-    )
+    model = from_config(config).model
     parallel = make_parallel(
         config.parallel.mode,
         config.parallel.model,
@@ -99,45 +142,44 @@ def build(config: ConfigDict) -> Run:
     per_epoch = train_data.batches_per_epoch
     total_steps = config.steps if config.steps is not None else round(config.epochs * per_epoch)
     schedule = make_schedule(config.optimizer, per_epoch, total_steps)
-    optimizer = make_optimizer(config.optimizer, schedule)
-    augment = make_train_augment(config.data, source=train_source)
-
-    def init_fn() -> TrainState:
-        variables = init_variables(model, config.seed, image_size)
-        return new_state(variables, optimizer, with_ema=config.optimizer.ema > 0)
-
-    # Before anything is compiled or written: a pattern that matches nothing shows here.
-    params = jax.eval_shape(init_fn).params
-    model = model.clone(norm_frozen=_frozen_norms(params, config.optimizer))
-    axis_name = PMAP_AXIS if config.parallel.mode == "pmap" else None
-    mapped_model = model.clone(norm_axis_name=axis_name, head_sharding=parallel.head_sharding)
-    pure_train_step = make_train_step(
-        mapped_model,
-        optimizer,
-        augment,
-        seed=config.seed,
+    model, optimizer, init_fn = from_config(config, schedule)
+    jax.eval_shape(init_fn)  # a pattern that matches nothing shows before anything is compiled
+    loss = TrainLoss(
+        model,
+        config.seed,
         label_smoothing=config.optimizer.label_smoothing,
         accumulate=config.optimizer.accumulate,
         group=config.model.norm_group or 1,
-        ema=config.optimizer.ema,
-        axis_name=axis_name,
         freeze=lambda params: stop_frozen(params, config.optimizer),
     )
-    pure_eval_step = make_eval_step(
-        mapped_model, make_eval_transform(config.data), axis_name=axis_name
+    augment = make_train_augment(config.data, source=train_source)
+    adapted, axis_name = parallel.adapted(model), parallel.axis_name
+    train_step = make_train_step(
+        dataclasses.replace(loss, model=adapted),
+        optimizer,
+        augment,
+        ema=config.optimizer.ema,
+        axis_name=axis_name,
     )
-    train_step, eval_step = parallel.compile_steps(pure_train_step, pure_eval_step)
+    transform = make_eval_transform(config.data)
+    eval_step = make_eval_step(adapted, transform, axis_name=axis_name)
     several = config.parallel.steps_per_dispatch > 1
+    if several:
+        pauses = tuple(config[group].every_steps for group in ("eval", "checkpoint", "probe"))
+        size = config.parallel.steps_per_dispatch
+        feed = index_feed(train_data, parallel, size=size, pauses=pauses)
+    else:
+        feed = batch_feed(train_data, parallel)
     return Run(
         model=model,
-        parallel=parallel,
-        schedule=jax.jit(schedule),  # called on the host too: one program, not one an operation
+        optimizer=optimizer,
         init_fn=init_fn,
-        train_step=train_step,
-        dispatch=parallel.compile_dispatch(pure_train_step, train_data.in_memory())
-        if several
-        else None,
-        eval_step=eval_step,
+        schedule=jax.jit(schedule),  # the host calls it too: one program, not one per operation
+        parallel=parallel,
+        loss=loss,
+        feed=feed,
+        advance=parallel.compile_train(train_step, several=several),
+        eval_step=parallel.compile_eval(eval_step),
         augment=augment,
         train_data=train_data,
         eval_data=eval_data,
@@ -154,21 +196,17 @@ def first_state(run: Run, config: ConfigDict) -> TrainState:
       UserError: `config.init.weights` cannot be read any more.
     """
     state = run.parallel.init(run.init_fn)
-    if config.init.weights is None and config.model.kernel_init != "lsuv":
-        return state
-    stored = run.parallel.storable(state)
     if config.init.weights is not None:
-        return run.parallel.place(with_pretrained(stored, config, run.model))
-    batch = run.parallel.put_unmapped(run.train_data.batch(0))
-    images = jax.jit(run.augment)(
-        example_keys(config.seed, 0, config.data.batch_size), batch["image"]
-    )
-    variables, _ = lsuv(
-        run.model, {"params": stored.params, "batch_stats": stored.batch_stats}, images
-    )
+        return with_pretrained(state, config, run.model)
+    if config.model.kernel_init != "lsuv":
+        return state
+    batch = run.parallel.put(run.train_data.batch(0))
+    images = augmented(run.augment, config.seed, 0, batch)["image"]
+    drawn = {"params": state.params, "batch_stats": state.batch_stats}
+    variables, _ = lsuv(run.model, drawn, images)
     params = variables["params"]
-    average = None if stored.ema is None else jax.tree.map(jnp.copy, params)
-    return run.parallel.place(stored.replace(params=params, ema=average))
+    average = None if state.ema is None else jax.tree.map(jnp.copy, params)
+    return state.replace(params=params, ema=average)
 
 
 def _frozen_norms(params: Any, config: ConfigDict) -> tuple[str, ...]:

@@ -1,9 +1,11 @@
-"""The training and the evaluation step: pure functions that know no devices.
+"""The loss, the training step and the evaluation step: pure functions.
 
-All randomness comes from `stream_key(seed, stream, state.step)`. The only thing a step may know
-about parallelism is the name of a mapped axis (`axis_name`, for pmap).
+All randomness comes from `stream_key(seed, stream, state.step)`. Of devices they know at most the
+name of a mapped axis (`Parallel.axis_name`).
 """
 
+import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -18,70 +20,163 @@ from vgg_jax.rng import stream_key
 from vgg_jax.training.state import TrainState
 
 PyTree = Any
+Arrays = dict[str, jax.Array]
 Batch = dict[str, jax.Array]
 Metrics = dict[str, jax.Array]
+Augment = Callable[[jax.Array, jax.Array], jax.Array]
 TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
 EvalStep = Callable[[TrainState, Batch], Sums]
 
 
+def cross_entropy(logits: jax.Array, labels: jax.Array, label_smoothing: float = 0.0) -> jax.Array:
+    """Returns the mean cross entropy in nats of logits (N, classes): float32 scalar.
+
+    Args:
+      logits: float32 (N, classes).
+      labels: int32 (N,).
+      label_smoothing: probability mass spread over all classes.
+    """
+    targets = optax.smooth_labels(jax.nn.one_hot(labels, logits.shape[-1]), label_smoothing)
+    return optax.softmax_cross_entropy(logits, targets).mean()
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainLoss:
+    """The training loss: of a micro-batch for the step, of the whole batch for everybody else.
+
+    Attributes:
+      model: maps (images, train) to (logits, endpoints); on a mapped axis only for the step.
+      seed: the run's seed.
+      label_smoothing: see `cross_entropy`.
+      accumulate: number of micro-batches that a device's batch is split into.
+      group: consecutive examples that must stay in one micro-batch (`model.norm_group`).
+      freeze: stops the gradient to the parameters that are not trained.
+    """
+
+    model: nn.Module
+    seed: int
+    label_smoothing: float = 0.0
+    accumulate: int = 1
+    group: int = 1
+    freeze: Callable[[PyTree], PyTree] = lambda params: params
+
+    def of_micro_batch(
+        self,
+        params: PyTree,
+        batch_stats: PyTree,
+        key: jax.Array,
+        images: jax.Array,
+        labels: jax.Array,
+        perturbations: Arrays | None = None,
+    ) -> tuple[jax.Array, tuple[PyTree, jax.Array, Arrays]]:
+        """Returns the mean loss, and (new `batch_stats`, logits (n, classes), endpoints).
+
+        Args:
+          params: the parameters.
+          batch_stats: running statistics before the step.
+          key: of the dropout masks.
+          images: float (n, H, W, 3), as the network takes them.
+          labels: int32 (n,).
+          perturbations: see `VGG.__call__`.
+        """
+        added: dict[str, Any] = {} if perturbations is None else {"perturbations": perturbations}
+        (logits, endpoints), updates = self.model.apply(
+            {"params": self.freeze(params), "batch_stats": batch_stats},
+            images,
+            train=True,
+            rngs={"dropout": key},
+            mutable=["batch_stats"],
+            **added,
+        )
+        loss = cross_entropy(logits, labels, self.label_smoothing)
+        return loss, (updates.get("batch_stats", batch_stats), logits, endpoints)
+
+    def of_batch(
+        self, params: PyTree, state: TrainState, batch: Batch, perturbations: Arrays
+    ) -> tuple[jax.Array, Arrays]:
+        """Returns the loss that the step has on a global batch, and every endpoint (N, ...).
+
+        It splits the batch and draws the dropout masks as the step does, but holds all the
+        activations at once.
+
+        Args:
+          params: the parameters, to differentiate by.
+          state: before the step: running statistics and the step's number.
+          batch: {"image": float (N, H, W, 3), as the network takes them, "label": int32 (N,)}.
+          perturbations: see `VGG.__call__`.
+        """
+
+        def on_micro_batch(key: jax.Array, part: PyTree) -> tuple[jax.Array, Arrays]:
+            loss, (_, _, endpoints) = self.of_micro_batch(
+                params, state.batch_stats, key, part["image"], part["label"], part["added"]
+            )
+            return loss, endpoints
+
+        key = stream_key(self.seed, "dropout", state.step)
+        whole = {"image": batch["image"], "label": batch["label"], "added": perturbations}
+        if self.accumulate == 1:
+            return on_micro_batch(key, whole)
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(self.accumulate))
+        losses, endpoints = jax.vmap(on_micro_batch)(keys, self.micro_batches(whole))
+        return losses.mean(), jax.tree.map(self._joined, endpoints)
+
+    def micro_batches(self, batch: PyTree) -> PyTree:
+        """Returns arrays (n, ...) as (accumulate, n / accumulate, ...), groups dealt out in turn.
+
+        Dealing them out, rather than cutting the batch, leaves every row on its device.
+        """
+
+        def split(array: jax.Array) -> jax.Array:
+            dealt = array.reshape(-1, self.accumulate, self.group, *array.shape[1:])
+            return jnp.moveaxis(dealt, 1, 0).reshape(self.accumulate, -1, *array.shape[1:])
+
+        return jax.tree.map(split, batch)
+
+    def _joined(self, parts: jax.Array) -> jax.Array:
+        """Inverse of `micro_batches` for one array."""
+        rest = parts.shape[2:]
+        dealt = parts.reshape(self.accumulate, -1, self.group, *rest)
+        return jnp.moveaxis(dealt, 0, 1).reshape(-1, *rest)
+
+
 def make_train_step(
-    model: nn.Module,
+    loss: TrainLoss,
     optimizer: optax.GradientTransformation,
-    augment: Callable[[jax.Array, jax.Array], jax.Array],
+    augment: Augment,
     *,
-    seed: int,
-    label_smoothing: float = 0.0,
-    accumulate: int = 1,
-    group: int = 1,
     ema: float = 0.0,
     axis_name: str | None = None,
-    freeze: Callable[[PyTree], PyTree] = lambda params: params,
 ) -> TrainStep:
     """Returns `train_step(state, batch) -> (state, metrics)`.
 
-    A step whose loss or gradient is not finite only clears `state.healthy`: it and all steps after
-    it leave the rest alone, so the state that led there is at hand when the host learns of it
+    A step whose loss or gradient is not finite only clears `state.healthy`: it and all later steps
+    leave the rest alone, so the state that led there is at hand when the host learns of it
     (`vgg_jax.training.diagnosis`).
 
     Args:
-      model: maps (images, train) to (logits, endpoints).
+      loss: what is minimised, and how a batch is split.
       optimizer: applied to the mean gradient of the global batch.
-      augment: (keys (N,), uint8 images (N, h, w, 3)) -> float images, one key an example.
-      seed: the run's seed.
-      label_smoothing: probability mass spread over all classes.
-      accumulate: micro-batches that a batch is worked off in, one after the other.
-      group: consecutive examples that must stay in one micro-batch (`model.norm_group`).
+      augment: (keys (N,), uint8 images (N, h, w, 3)) -> float images, one key per example.
       ema: decay of the moving average of the parameters, (1 + step) / (10 + step) while that is
-        less, so that the average forgets the random start; 0 where the state keeps none.
+        less, so that the average forgets the random start; 0 if the state keeps none.
       axis_name: mapped axis over whose devices gradients, metrics and statistics are averaged.
-      freeze: stops the gradient to the parameters that are not trained.
 
     The batch is {"image": uint8 (N, h, w, 3), "label": int32 (N,), "mask": bool (N,)}; metrics are
     float32 scalars: "loss" (mean cross entropy without decay), "top1" (fraction) and
     "gradient_norm" (global, of what is trained, before clipping and decay).
     """
+    accumulate = loss.accumulate
 
     def loss_fn(
         params: PyTree, batch_stats: PyTree, key: jax.Array, images: jax.Array, labels: jax.Array
     ) -> tuple[jax.Array, tuple[PyTree, jax.Array]]:
-        (logits, _), updates = model.apply(
-            {"params": freeze(params), "batch_stats": batch_stats},
-            images,
-            train=True,
-            rngs={"dropout": key},
-            mutable=["batch_stats"],
-        )
-        targets = optax.smooth_labels(jax.nn.one_hot(labels, logits.shape[-1]), label_smoothing)
-        loss = optax.softmax_cross_entropy(logits, targets).mean()
-        top1 = jnp.mean(jnp.argmax(logits, -1) == labels)
-        return loss, (updates.get("batch_stats", batch_stats), top1)
+        value, (updates, logits, _) = loss.of_micro_batch(params, batch_stats, key, images, labels)
+        return value, (updates, jnp.mean(jnp.argmax(logits, -1) == labels))
 
     grad_fn = jax.value_and_grad(loss_fn, has_aux=True)
 
     def gradients(state: TrainState, images: jax.Array, labels: jax.Array) -> Any:
-        key = stream_key(seed, "dropout", state.step)
-        if axis_name is not None:
-            key = jax.random.fold_in(key, lax.axis_index(axis_name))
+        key = stream_key(loss.seed, "dropout", state.step)
         if accumulate == 1:
             return grad_fn(state.params, state.batch_stats, key, images, labels)
 
@@ -98,11 +193,7 @@ def make_train_step(
             )
             return jax.tree.map(jnp.add, total, out), None
 
-        micro = (
-            jnp.arange(accumulate),
-            _split(images, accumulate, group),
-            _split(labels, accumulate, group),
-        )
+        micro = (jnp.arange(accumulate), *loss.micro_batches((images, labels)))
         first = jax.tree.map(lambda x: x[0], micro)
         shapes = jax.eval_shape(grad_fn, state.params, state.batch_stats, key, first[1], first[2])
         zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
@@ -132,23 +223,44 @@ def make_train_step(
         count = batch["label"].shape[0]
         # Keys follow the example's place in the global batch, whatever device it is on.
         first = 0 if axis_name is None else lax.axis_index(axis_name) * count
-        images = augment(example_keys(seed, state.step, count, first), batch["image"])
-        (loss, (batch_stats, top1)), grads = gradients(state, images, batch["label"])
+        images = augment(example_keys(loss.seed, state.step, count, first), batch["image"])
+        (value, (batch_stats, top1)), grads = gradients(state, images, batch["label"])
         if axis_name is not None:
-            loss, batch_stats, top1, grads = lax.pmean((loss, batch_stats, top1, grads), axis_name)
+            value, batch_stats, top1, grads = lax.pmean(
+                (value, batch_stats, top1, grads), axis_name
+            )
 
         gradient_norm = optax.tree.norm(grads)
-        healthy = state.healthy & jnp.isfinite(loss) & jnp.isfinite(gradient_norm)
+        healthy = state.healthy & jnp.isfinite(value) & jnp.isfinite(gradient_norm)
         new = lax.platform_dependent(
             healthy, state, grads, batch_stats, cpu=advance_by_branch, default=advance_by_selection
         )
         return new.replace(healthy=healthy), {
-            "loss": loss,
+            "loss": value,
             "top1": top1,
             "gradient_norm": gradient_norm,
         }
 
     return train_step
+
+
+def scan_steps(train_step: TrainStep) -> Callable[[TrainState, Any], tuple[TrainState, Metrics]]:
+    """Returns the function that makes k steps; pure.
+
+    Its arguments are the state and (data, indices): the training set {"image": uint8 (N, h, w, 3),
+    "label": int32 (N,)} and the examples of each step, int32 (k, B). A metric has one value per
+    step, (k,).
+    """
+
+    def steps(state: TrainState, inputs: tuple[Batch, jax.Array]) -> tuple[TrainState, Metrics]:
+        data, indices = inputs
+
+        def step(state: TrainState, chosen: jax.Array) -> tuple[TrainState, Metrics]:
+            return train_step(state, {name: values[chosen] for name, values in data.items()})
+
+        return lax.scan(step, state, indices)
+
+    return steps
 
 
 def example_keys(
@@ -159,15 +271,11 @@ def example_keys(
     return jax.vmap(jax.random.fold_in, (None, 0))(key, first + jnp.arange(count))
 
 
-def _split(array: jax.Array, parts: int, group: int) -> jax.Array:
-    """Returns (N, ...) as (parts, N / parts, ...), whole groups of `group` rows going in turn.
-
-    Dealing the groups out, rather than cutting the batch in `parts`, leaves every row on the
-    device that holds it.
-    """
-    rest = array.shape[1:]
-    dealt = array.reshape(-1, parts, group, *rest)
-    return jnp.moveaxis(dealt, 1, 0).reshape(parts, -1, *rest)
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def augmented(augment: Augment, seed: int, step: jax.typing.ArrayLike, batch: Batch) -> Batch:
+    """Returns {"image", "label"} of a global batch, its images augmented as the step does."""
+    images = augment(example_keys(seed, step, batch["label"].shape[0]), batch["image"])
+    return {"image": images, "label": batch["label"]}
 
 
 def make_eval_step(

@@ -4,10 +4,18 @@ import json
 import sys
 import time
 from pathlib import Path
-from types import TracebackType
 
+import jax
+import numpy as np
+from ml_collections import ConfigDict
 from tensorboardX import SummaryWriter
 from tqdm import tqdm
+
+from vgg_jax.training.diagnosis import Watch
+from vgg_jax.training.optimizers import Plateau
+from vgg_jax.training.setup import Run
+from vgg_jax.training.state import TrainState
+from vgg_jax.training.steps import Metrics
 
 Values = dict[str, float]
 
@@ -58,6 +66,151 @@ def _truncate(path: Path, last_step: int) -> None:
     replacement.replace(path)
 
 
+class Recorder:
+    """The metrics of a run: read from the devices, averaged, written and shown.
+
+    A dispatch is read while the next one runs, so that the devices never wait for the host.
+
+    Attributes:
+      last: the latest value of every metric.
+      first_step_seconds: from the start of the command to the end of the first dispatch.
+    """
+
+    def __init__(
+        self,
+        config: ConfigDict,
+        run: Run,
+        plateau: Plateau,
+        watch: Watch,
+        workdir: Path | None,
+        *,
+        start: int,
+        started: float,
+        shown: bool,
+    ) -> None:
+        """Opens the files.
+
+        Args:
+          config: of the run.
+          run: its parts.
+          plateau: what the learning rate is multiplied by.
+          watch: looks at every step.
+          workdir: the run directory, or None on processes that write nothing.
+          start: steps made so far.
+          started: `time.perf_counter()` when the command started.
+          shown: whether this process shows progress.
+        """
+        self._config = config
+        self._run = run
+        self._plateau = plateau
+        self._watch = watch
+        self._started = started
+        self._writer = MetricsWriter(workdir, start)
+        self._progress = Progress(start, run.total_steps, enabled=shown)
+        self._pending: tuple[int, Metrics] | None = None
+        self._steps: list[Values] = []  # since the last line of metrics
+        self._busy_seconds = 0.0  # in training steps, the first one (compilation) left out
+        self._busy_steps = 0
+        self._clock = time.perf_counter()
+        self.last: Values = {}
+        self.first_step_seconds: float | None = None
+
+    def __enter__(self) -> "Recorder":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._progress.close()
+        self._writer.close()
+
+    @property
+    def images_per_second(self) -> float | None:
+        """Mean speed of the training steps after the first dispatch, or None."""
+        if not self._busy_seconds:
+            return None
+        return self._busy_steps * self._config.data.batch_size / self._busy_seconds
+
+    def say(self, message: str) -> None:
+        """Shows a message."""
+        self._progress.say(message)
+
+    def dispatched(self, state: TrainState, step: int, metrics: Metrics) -> None:
+        """Takes the metrics of a dispatch that has just started, and reads those of the one before.
+
+        Args:
+          state: after the dispatch.
+          step: steps made after it.
+          metrics: scalars, or (k,) of k steps.
+
+        Raises:
+          NonFiniteError: see `Watch.check`.
+        """
+        before, self._pending = self._pending, (step, metrics)
+        self._read(state, before)
+
+    def read(self, state: TrainState) -> None:
+        """Waits for the metrics of the last dispatch.
+
+        Raises:
+          NonFiniteError: see `Watch.check`.
+        """
+        before, self._pending = self._pending, None
+        self._read(state, before)
+
+    def pause_ended(self) -> None:
+        """Leaves the time since the last dispatch out of the speed of the next one."""
+        self._clock = time.perf_counter()
+
+    def evaluated(self, step: int, scores: Values) -> None:
+        """Records an evaluation."""
+        self._write(step, {f"eval/{name}": value for name, value in scores.items()})
+        data = self._config.data
+        self.say(
+            f"step {step}: {data.name} {data.eval_split} "
+            f"top-1 {scores['top1']:.2%}, top-5 {scores['top5']:.2%}, loss {scores['loss']:.4f} "
+            f"({scores['examples']:,} examples, {self._run.eval_data.crop})"
+        )
+
+    def _read(self, state: TrainState, dispatch: tuple[int, Metrics] | None) -> None:
+        if dispatch is None:
+            return
+        last, metrics = dispatch
+        columns = {name: np.atleast_1d(value) for name, value in jax.device_get(metrics).items()}
+        count = len(columns["loss"])
+        now = time.perf_counter()
+        seconds, self._clock = now - self._clock, now
+        if self.first_step_seconds is None:
+            self.first_step_seconds = now - self._started
+        else:
+            self._busy_seconds += seconds
+            self._busy_steps += count
+        for i in range(count):
+            step = last - count + 1 + i
+            values = {name: float(column[i]) for name, column in columns.items()}
+            self._watch.check(state, step, values["loss"], values["gradient_norm"])
+            self._steps.append(values | {"seconds": seconds / count})
+            self._progress.advance()
+            every = self._config.log.every_steps
+            if step % every == 0 or step == self._run.total_steps:
+                self._write_mean(step)
+
+    def _write_mean(self, step: int) -> None:
+        steps, self._steps = self._steps, []
+        mean = {name: float(np.mean([values[name] for values in steps])) for name in steps[0]}
+        line = {
+            "train/loss": mean["loss"],
+            "train/top1": mean["top1"],
+            "train/gradient_norm": mean["gradient_norm"],
+            "train/learning_rate": float(self._run.schedule(step - 1)) * self._plateau.factor,
+            "train/images_per_second": self._config.data.batch_size / mean["seconds"],
+        }
+        self._write(step, line)
+        self._progress.report(step, line)
+
+    def _write(self, step: int, line: Values) -> None:
+        self.last |= line
+        self._writer.write(step, line)
+
+
 class Progress:
     """A progress bar on a terminal, plain lines in a log; silent where not `enabled`."""
 
@@ -70,15 +223,8 @@ class Progress:
         if enabled and sys.stderr.isatty():
             self._bar = tqdm(initial=start_step, total=total_steps, unit="step", dynamic_ncols=True)
 
-    def __enter__(self) -> "Progress":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Closes the bar."""
         if self._bar is not None:
             self._bar.close()
 

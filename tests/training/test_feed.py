@@ -7,8 +7,8 @@ import pytest
 
 from vgg_jax.config import load_config
 from vgg_jax.errors import UserError
+from vgg_jax.training.feed import dispatch_ranges
 from vgg_jax.training.loop import train
-from vgg_jax.training.resident import dispatch_ranges
 from vgg_jax.training.setup import build
 
 TINY = [
