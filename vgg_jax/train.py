@@ -51,9 +51,10 @@ def main(argv: list[str]) -> int:
     # Imported late: --help and a mistyped key answer at once.
     import jax
 
+    from vgg_jax import distributed
     from vgg_jax.runs.directory import SUMMARY_FILE
-    from vgg_jax.training import distributed
-    from vgg_jax.training.loop import NonFiniteError, train
+    from vgg_jax.training.diagnosis import NonFiniteError
+    from vgg_jax.training.loop import train
     from vgg_jax.xla import enable_compilation_cache
 
     enable_compilation_cache()

@@ -7,6 +7,7 @@ import numpy as np
 
 from vgg_jax.errors import UserError
 from vgg_jax.reporting.plots import COLORS, figure, heat_map
+from vgg_jax.runs.directory import LAYERS_FILE
 from vgg_jax.runs.tables import (
     COLUMNS,
     Table,
@@ -16,7 +17,6 @@ from vgg_jax.runs.tables import (
     select,
     write_table,
 )
-from vgg_jax.training.probing import LAYERS_FILE
 
 LAYERS_TABLE = "layers.csv.gz"
 CURVES_TABLE = "curves.csv"

@@ -109,7 +109,8 @@ def time_probes(out: Path, argv: list[str]) -> None:
 
 def train_all(preset: Preset, out: Path, data_dir: str | None) -> None:
     """Trains the runs of a preset, each in a run directory of its own under `out`/runs."""
-    from vgg_jax.training.loop import NonFiniteError, train
+    from vgg_jax.training.diagnosis import NonFiniteError
+    from vgg_jax.training.loop import train
 
     enable_compilation_cache()
     grid = list(itertools.product(preset.nets, ("none", "batch"), preset.inits))

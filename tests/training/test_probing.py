@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from vgg_jax.config import load_config
+from vgg_jax.runs.directory import LAYERS_FILE
 from vgg_jax.training.loop import train
-from vgg_jax.training.probing import LAYERS_FILE, make_probe, micro_batches
+from vgg_jax.training.probing import make_probe, micro_batches
 from vgg_jax.training.setup import build, first_state
 
 ARGUMENTS = [

@@ -11,6 +11,10 @@ from vgg_jax.errors import UserError
 
 CONFIG_FILE = "config.json"
 SUMMARY_FILE = "summary.json"
+METRICS_FILE = "metrics.jsonl"
+TENSORBOARD = "tensorboard"
+CHECKPOINTS = "checkpoints"
+LAYERS_FILE = "probes/layers.csv"  # of the probes along the run
 
 # Keys that do not change what is computed: a run may go on with other values.
 _FREE_PREFIXES = (

@@ -13,8 +13,8 @@ import orbax.checkpoint as ocp
 from absl import logging
 from orbax.checkpoint import checkpoint_managers as policies
 
+from vgg_jax.distributed import global_max
 from vgg_jax.errors import UserError
-from vgg_jax.training.distributed import global_max
 from vgg_jax.training.state import TrainState
 
 Extras = dict[str, Any]

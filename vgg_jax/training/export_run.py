@@ -1,5 +1,6 @@
 """A trained run as `Weights`, to evaluate, to predict with, to keep without its checkpoints."""
 
+from contextlib import closing
 from pathlib import Path
 
 import jax
@@ -9,7 +10,7 @@ from vgg_jax.data.crops import eval_resize
 from vgg_jax.data.preprocessing import Preprocessing
 from vgg_jax.data.sources import Source, open_source
 from vgg_jax.errors import UserError
-from vgg_jax.runs.directory import CONFIG_FILE, read_config
+from vgg_jax.runs.directory import CHECKPOINTS, CONFIG_FILE, read_config
 from vgg_jax.training.checkpoints import Checkpoints
 from vgg_jax.training.parallel import make_parallel
 from vgg_jax.training.setup import from_config
@@ -32,15 +33,11 @@ def load_run(workdir: Path) -> tuple[Weights, Source, str]:
     data = config.data
     model, _, init_fn = from_config(config)
 
-    folder = workdir / "checkpoints"
-    if not folder.is_dir():
-        raise UserError(f"no checkpoints in {workdir}: train it first")
-    parallel = make_parallel("jit", devices=jax.devices()[:1])
-    checkpoints = Checkpoints(folder, config.checkpoint.keep)
-    try:
-        restored = checkpoints.restore(parallel.abstract(init_fn))
-    finally:
-        checkpoints.close()
+    folder, restored = workdir / CHECKPOINTS, None
+    if folder.is_dir():
+        parallel = make_parallel("jit", devices=jax.devices()[:1])
+        with closing(Checkpoints(folder, config.checkpoint.keep)) as checkpoints:
+            restored = checkpoints.restore(parallel.abstract(init_fn))
     if restored is None:
         raise UserError(f"no checkpoints in {workdir}: train it first")
     state, _ = restored

@@ -10,12 +10,12 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
+from vgg_jax.distributed import all_or_none, exit_if_peer_lost, global_max
 from vgg_jax.evaluation.scoring import accuracies
-from vgg_jax.runs.directory import SUMMARY_FILE, open_workdir, write_json
+from vgg_jax.runs.directory import CHECKPOINTS, SUMMARY_FILE, open_workdir, write_json
 from vgg_jax.runs.record import environment
 from vgg_jax.training.checkpoints import Checkpoints
-from vgg_jax.training.diagnosis import NonFiniteError, Watch
-from vgg_jax.training.distributed import all_or_none, exit_if_peer_lost, global_max
+from vgg_jax.training.diagnosis import Watch
 from vgg_jax.training.optimizers import Plateau, set_rate_factor
 from vgg_jax.training.preemption import StopRequest
 from vgg_jax.training.pretrained import describe_start
@@ -23,8 +23,6 @@ from vgg_jax.training.probing import Probe
 from vgg_jax.training.setup import Run, build, first_state
 from vgg_jax.training.state import TrainState
 from vgg_jax.training.writers import Recorder, Values
-
-__all__ = ["NonFiniteError", "train"]
 
 
 def train(config: ConfigDict, workdir: Path, started: float) -> dict[str, Any]:
@@ -48,23 +46,14 @@ def train(config: ConfigDict, workdir: Path, started: float) -> dict[str, Any]:
         run = all_or_none(lambda: build(config))
         all_or_none(lambda: open_workdir(workdir, config) if is_main else None)
 
-    with closing(Checkpoints(workdir / "checkpoints", config.checkpoint.keep)) as checkpoints:
+    with closing(Checkpoints(workdir / CHECKPOINTS, config.checkpoint.keep)) as checkpoints:
         with exit_if_peer_lost():
             state, plateau = _newest_state(config, run, checkpoints)
         start = done = int(state.step)
         watch = Watch(config, run, lambda: _last_checkpoint(checkpoints, workdir))
         stop_signal = 0
         with (
-            Recorder(
-                config,
-                run,
-                plateau,
-                watch,
-                written,
-                start=start,
-                started=started,
-                shown=is_main,
-            ) as recorder,
+            Recorder(config, run, plateau, watch, written, start, started) as recorder,
             closing(Probe(config, run, written, start)) as probe,
             closing(run.feed(start, run.total_steps)) as feed,
             StopRequest() as stop,

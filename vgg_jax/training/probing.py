@@ -11,13 +11,13 @@ from ml_collections import ConfigDict
 from vgg_jax.models.vgg import ACTIVATIONS
 from vgg_jax.probes.gradients import Measured, layer_statistics
 from vgg_jax.probes.noise import gradient_noise
+from vgg_jax.runs.directory import LAYERS_FILE
 from vgg_jax.runs.tables import TableWriter, tidy_rows
 from vgg_jax.training.setup import Run
 from vgg_jax.training.state import TrainState
 from vgg_jax.training.steps import Batch, augmented
 from vgg_jax.xla import NETWORK, on_cpu
 
-LAYERS_FILE = Path("probes") / "layers.csv"
 MICRO_BATCHES = 4  # that the noise of the gradient is estimated from
 
 

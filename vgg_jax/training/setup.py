@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
+from vgg_jax.config import flatten
 from vgg_jax.data.augment import make_eval_transform, make_train_augment
 from vgg_jax.data.pipeline import EvalPipeline, TrainPipeline
 from vgg_jax.data.preprocessing import CHANNEL_ORDERS
@@ -29,6 +30,12 @@ from vgg_jax.training.steps import (
     augmented,
     make_eval_step,
     make_train_step,
+)
+
+_POSITIVE = (
+    *("data.batch_size", "data.image_size", "eval.batch_size", "optimizer.accumulate"),
+    *("checkpoint.every_steps", "checkpoint.keep", "log.every_steps"),
+    "parallel.steps_per_dispatch",
 )
 
 
@@ -223,24 +230,13 @@ def _check(config: ConfigDict) -> None:
     """Raises UserError for numbers and names that no run can have."""
     if config.data.channel_order not in CHANNEL_ORDERS:
         raise unknown_name("data.channel_order", config.data.channel_order, CHANNEL_ORDERS)
-    positive: dict[str, Any] = {
-        "data.batch_size": config.data.batch_size,
-        "data.image_size": config.data.image_size,
-        "eval.batch_size": config.eval.batch_size,
-        "checkpoint.every_steps": config.checkpoint.every_steps,
-        "checkpoint.keep": config.checkpoint.keep,
-        "log.every_steps": config.log.every_steps,
-        "parallel.steps_per_dispatch": config.parallel.steps_per_dispatch,
-        "optimizer.accumulate": config.optimizer.accumulate,
-        "epochs": config.epochs if config.steps is None else 1,
-        "steps": 1 if config.steps is None else config.steps,
-    }
-    for key, value in positive.items():
-        if value <= 0:
-            raise UserError(f"config.{key}={value} must be above 0")
-    for key, value in (("data.pad", config.data.pad), ("data.cutout", config.data.cutout)):
-        if value < 0:
-            raise UserError(f"config.{key}={value} must not be below 0")
+    values = flatten(config)
+    for key in (*_POSITIVE, "epochs" if config.steps is None else "steps"):
+        if values[key] <= 0:
+            raise UserError(f"config.{key}={values[key]} must be above 0")
+    for key in ("data.pad", "data.cutout"):
+        if values[key] < 0:
+            raise UserError(f"config.{key}={values[key]} must not be below 0")
     if config.optimizer.schedule == "plateau" and config.eval.every_steps <= 0:
         raise UserError(
             "optimizer.schedule=plateau follows the validation error: set eval.every_steps above 0"

@@ -116,9 +116,13 @@ class TrainLoss:
         whole = {"image": batch["image"], "label": batch["label"], "added": perturbations}
         if self.accumulate == 1:
             return on_micro_batch(key, whole)
-        keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(self.accumulate))
-        losses, endpoints = jax.vmap(on_micro_batch)(keys, self.micro_batches(whole))
+        keys, parts = self.micro_batch_keys(key), self.micro_batches(whole)
+        losses, endpoints = jax.vmap(on_micro_batch)(keys, parts)
         return losses.mean(), jax.tree.map(self._joined, endpoints)
+
+    def micro_batch_keys(self, key: jax.Array) -> jax.Array:
+        """Returns the key of each micro-batch's dropout masks: (accumulate,)."""
+        return jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(self.accumulate))
 
     def micro_batches(self, batch: PyTree) -> PyTree:
         """Returns arrays (n, ...) as (accumulate, n / accumulate, ...), groups dealt out in turn.
@@ -165,7 +169,6 @@ def make_train_step(
     float32 scalars: "loss" (mean cross entropy without decay), "top1" (fraction) and
     "gradient_norm" (global, of what is trained, before clipping and decay).
     """
-    accumulate = loss.accumulate
 
     def loss_fn(
         params: PyTree, batch_stats: PyTree, key: jax.Array, images: jax.Array, labels: jax.Array
@@ -176,29 +179,21 @@ def make_train_step(
     grad_fn = jax.value_and_grad(loss_fn, has_aux=True)
 
     def gradients(state: TrainState, images: jax.Array, labels: jax.Array) -> Any:
+        # Every micro-batch starts from the same running statistics: their mean is then what one
+        # pass over the whole batch would have stored.
+        part_gradients = functools.partial(grad_fn, state.params, state.batch_stats)
         key = stream_key(loss.seed, "dropout", state.step)
-        if accumulate == 1:
-            return grad_fn(state.params, state.batch_stats, key, images, labels)
+        if loss.accumulate == 1:
+            return part_gradients(key, images, labels)
 
-        def add_micro_batch(total: Any, micro: Any) -> tuple[Any, None]:
-            index, micro_images, micro_labels = micro
-            # Every micro-batch starts from the same running statistics: their mean is then what
-            # one pass over the whole batch would have stored.
-            out = grad_fn(
-                state.params,
-                state.batch_stats,
-                jax.random.fold_in(key, index),
-                micro_images,
-                micro_labels,
-            )
-            return jax.tree.map(jnp.add, total, out), None
+        def add(total: Any, micro: Any) -> tuple[Any, None]:
+            return jax.tree.map(jnp.add, total, part_gradients(*micro)), None
 
-        micro = (jnp.arange(accumulate), *loss.micro_batches((images, labels)))
-        first = jax.tree.map(lambda x: x[0], micro)
-        shapes = jax.eval_shape(grad_fn, state.params, state.batch_stats, key, first[1], first[2])
+        micro = (loss.micro_batch_keys(key), *loss.micro_batches((images, labels)))
+        shapes = jax.eval_shape(part_gradients, *jax.tree.map(lambda x: x[0], micro))
         zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
-        total, _ = lax.scan(add_micro_batch, zeros, micro)
-        return jax.tree.map(lambda x: x / accumulate, total)
+        total, _ = lax.scan(add, zeros, micro)
+        return jax.tree.map(lambda x: x / loss.accumulate, total)
 
     def advance(state: TrainState, grads: PyTree, batch_stats: PyTree) -> TrainState:
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)

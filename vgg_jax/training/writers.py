@@ -1,7 +1,6 @@
 """Where a run's numbers go: metrics.jsonl, TensorBoard events, and the terminal or the log."""
 
 import json
-import sys
 import time
 from pathlib import Path
 
@@ -9,8 +8,9 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 from tensorboardX import SummaryWriter
-from tqdm import tqdm
 
+from vgg_jax.progress import Progress
+from vgg_jax.runs.directory import METRICS_FILE, TENSORBOARD
 from vgg_jax.training.diagnosis import Watch
 from vgg_jax.training.optimizers import Plateau
 from vgg_jax.training.setup import Run
@@ -18,52 +18,6 @@ from vgg_jax.training.state import TrainState
 from vgg_jax.training.steps import Metrics
 
 Values = dict[str, float]
-
-
-class MetricsWriter:
-    """Appends to `metrics.jsonl` and `tensorboard/` of a run; without a folder, writes nothing."""
-
-    def __init__(self, workdir: Path | None, start_step: int) -> None:
-        """Opens the files, dropping lines of steps past `start_step`, which will be made again."""
-        self._lines = self._events = None
-        if workdir is None:
-            return
-        path = workdir / "metrics.jsonl"
-        if path.exists():
-            _truncate(path, start_step)
-        self._lines = path.open("a")
-        # purge_step hides what an interrupted run wrote past its last checkpoint.
-        self._events = SummaryWriter(str(workdir / "tensorboard"), purge_step=start_step + 1)
-
-    def write(self, step: int, values: Values) -> None:
-        """Writes one line {"step": step, **values} and the same as events."""
-        if self._lines is None or self._events is None:
-            return
-        self._lines.write(json.dumps({"step": step, **values}) + "\n")
-        self._lines.flush()
-        for name, value in values.items():
-            self._events.add_scalar(name, value, step)
-
-    def close(self) -> None:
-        """Flushes and closes both files."""
-        if self._lines is not None and self._events is not None:
-            self._lines.close()
-            self._events.close()
-
-
-def _truncate(path: Path, last_step: int) -> None:
-    """Keeps the complete lines of steps up to `last_step`."""
-    kept = []
-    for line in path.read_text().splitlines():
-        try:
-            step = json.loads(line)["step"]
-        except ValueError:
-            break  # cut off in the middle of a write
-        if step <= last_step:
-            kept.append(line + "\n")
-    replacement = path.with_suffix(".tmp")
-    replacement.write_text("".join(kept))
-    replacement.replace(path)
 
 
 class Recorder:
@@ -83,30 +37,34 @@ class Recorder:
         plateau: Plateau,
         watch: Watch,
         workdir: Path | None,
-        *,
         start: int,
         started: float,
-        shown: bool,
     ) -> None:
-        """Opens the files.
+        """Opens `metrics.jsonl` and `tensorboard/`; drops lines past step `start`, made again now.
 
         Args:
           config: of the run.
           run: its parts.
           plateau: what the learning rate is multiplied by.
           watch: looks at every step.
-          workdir: the run directory, or None on processes that write nothing.
+          workdir: the run directory, or None on processes that write and show nothing.
           start: steps made so far.
           started: `time.perf_counter()` when the command started.
-          shown: whether this process shows progress.
         """
         self._config = config
         self._run = run
         self._plateau = plateau
         self._watch = watch
         self._started = started
-        self._writer = MetricsWriter(workdir, start)
-        self._progress = Progress(start, run.total_steps, enabled=shown)
+        self._lines = self._events = None
+        if workdir is not None:
+            path = workdir / METRICS_FILE
+            if path.exists():
+                _truncate(path, start)
+            self._lines = path.open("a")
+            # purge_step hides what an interrupted run wrote past its last checkpoint.
+            self._events = SummaryWriter(str(workdir / TENSORBOARD), purge_step=start + 1)
+        self._progress = Progress(start, run.total_steps, enabled=workdir is not None)
         self._pending: tuple[int, Metrics] | None = None
         self._steps: list[Values] = []  # since the last line of metrics
         self._busy_seconds = 0.0  # in training steps, the first one (compilation) left out
@@ -120,7 +78,9 @@ class Recorder:
 
     def __exit__(self, *error: object) -> None:
         self._progress.close()
-        self._writer.close()
+        if self._lines is not None and self._events is not None:
+            self._lines.close()
+            self._events.close()
 
     @property
     def images_per_second(self) -> float | None:
@@ -208,48 +168,24 @@ class Recorder:
 
     def _write(self, step: int, line: Values) -> None:
         self.last |= line
-        self._writer.write(step, line)
-
-
-class Progress:
-    """A progress bar on a terminal, plain lines in a log; silent where not `enabled`."""
-
-    def __init__(self, start_step: int, total_steps: int, *, enabled: bool) -> None:
-        self._total = total_steps
-        self._enabled = enabled
-        self._started = time.perf_counter()
-        self._start_step = start_step
-        self._bar = None
-        if enabled and sys.stderr.isatty():
-            self._bar = tqdm(initial=start_step, total=total_steps, unit="step", dynamic_ncols=True)
-
-    def close(self) -> None:
-        """Closes the bar."""
-        if self._bar is not None:
-            self._bar.close()
-
-    def advance(self) -> None:
-        """Counts one step."""
-        if self._bar is not None:
-            self._bar.update()
-
-    def report(self, step: int, values: Values) -> None:
-        """Shows the training metrics of a step, and in a log the time left."""
-        text = (
-            f"loss {values['train/loss']:.4f}  accuracy {values['train/top1']:.1%}  "
-            f"{values['train/images_per_second']:.1f} images/s"
-        )
-        if self._bar is not None:
-            self._bar.set_postfix_str(text)
+        if self._lines is None or self._events is None:
             return
-        done = step - self._start_step
-        left = (time.perf_counter() - self._started) / max(1, done) * (self._total - step)
-        minutes, seconds = divmod(round(left), 60)
-        self.say(f"step {step}/{self._total}  {text}  {minutes}:{seconds:02d} left")
+        self._lines.write(json.dumps({"step": step, **line}) + "\n")
+        self._lines.flush()
+        for name, value in line.items():
+            self._events.add_scalar(name, value, step)
 
-    def say(self, message: str) -> None:
-        """Prints a message, above the bar where there is one."""
-        if self._bar is not None:
-            self._bar.write(message)
-        elif self._enabled:
-            print(message, flush=True)
+
+def _truncate(path: Path, last_step: int) -> None:
+    """Keeps the complete lines of steps up to `last_step`."""
+    kept = []
+    for line in path.read_text().splitlines():
+        try:
+            step = json.loads(line)["step"]
+        except ValueError:
+            break  # cut off in the middle of a write
+        if step <= last_step:
+            kept.append(line + "\n")
+    replacement = path.with_suffix(".tmp")
+    replacement.write_text("".join(kept))
+    replacement.replace(path)

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from tests.short_runs import arrays, metrics, start, train, wait_for_step
+from vgg_jax.distributed import EXIT_LOST_PROCESS, HEARTBEAT_SECONDS
 from vgg_jax.train import EXIT_NON_FINITE
-from vgg_jax.training.distributed import EXIT_LOST_PROCESS, HEARTBEAT_SECONDS
 
 # Compiled in a moment, and steps enough to be stopped between the first and the last. Plain SGD,
 # whose steps do not blow up rounding as Adam's do where a gradient is zero.
