@@ -14,7 +14,7 @@ SUMMARY_FILE = "summary.json"
 METRICS_FILE = "metrics.jsonl"
 TENSORBOARD = "tensorboard"
 CHECKPOINTS = "checkpoints"
-LAYERS_FILE = "probes/layers.csv"  # of the probes along the run
+LAYERS_FILE = Path("probes") / "layers.csv"  # of the probes along a run
 
 # Keys that do not change what is computed: a run may go on with other values.
 _FREE_PREFIXES = (
