@@ -93,7 +93,7 @@ def test_killed_then_stopped_then_finished_by_one_process(alone, tmp_path):
     processes[1].send_signal(signal.SIGTERM)
     (status, out, err), (other_status, other_out, other_err) = finish(processes)
     assert (status, other_status) == (0, 0), err + other_err
-    assert f"checkpoint {newest} is damaged" in err
+    assert f"checkpoint {newest} is corrupt" in err
     assert f"resuming after step {newest - 4}" in out
     summary = json.loads((workdir / "summary.json").read_text())
     assert summary["exit_reason"] == "SIGTERM"
@@ -102,7 +102,7 @@ def test_killed_then_stopped_then_finished_by_one_process(alone, tmp_path):
     assert summary["devices"]["processes"] == 2
     assert [s for s in checkpoints(workdir) if s >= newest] == [summary["steps"]]
     # One voice: the second process prints nothing of its own.
-    assert "type the same command to go on" in out
+    assert "run the same command again to resume" in out
     assert [line for line in other_out.splitlines() if "Gloo" not in line] == []
     over_processes = evaluations(workdir)
 

@@ -96,7 +96,7 @@ def test_asked_to_stop_saves_and_continues(finished, tmp_path, number, status):
     process.send_signal(number)
     out, err = process.communicate(timeout=120)
     assert process.returncode == status, err
-    assert "type the same command to go on" in out
+    assert "run the same command again to resume" in out
     assert "Traceback" not in err
     summary = json.loads((workdir / "summary.json").read_text())
     assert summary["exit_reason"] == number.name
@@ -120,7 +120,7 @@ def test_damaged_newest_checkpoint_gives_way_to_the_one_before(finished, tmp_pat
         path.write_bytes(data)
     result = train(*TINY, f"--workdir={workdir}")
     assert result.returncode == 0, result.stderr
-    assert f"checkpoint {STEPS} is damaged" in result.stderr
+    assert f"checkpoint {STEPS} is corrupt" in result.stderr
     assert "resuming after step 20" in result.stdout
     assert_identical(finished, workdir)
 

@@ -1,8 +1,8 @@
 """Several processes as one run: joining, agreeing, and what happens when one is lost.
 
 Every process runs the same program on the same global arrays and differs only in the devices that
-it feeds. Whatever decides what comes next has to be decided alike by all:
-`global_max` and `all_or_none`.
+it feeds. All must decide alike what comes next: `global_max` and
+`all_or_none`.
 """
 
 import os
@@ -43,8 +43,8 @@ def join(
     a message that names the lost one) when another is lost for `HEARTBEAT_SECONDS`.
 
     Args:
-      coordinator: "HOST:PORT" of process 0, at a free port; None, as for the rest, where JAX is to
-        find it out from Slurm, Open MPI, a TPU pod or Kubernetes.
+      coordinator: "HOST:PORT" of process 0, at a free port; None, as for the rest, if JAX
+        should ask Slurm, Open MPI, a TPU pod or Kubernetes.
       processes: their number.
       process_id: this one's, from 0.
 
@@ -56,13 +56,13 @@ def join(
         if coordinator is None or processes is None or process_id is None:
             raise UserError("give all of --coordinator, --processes and --process_id, or none")
         if not re.fullmatch(r".+:\d+", coordinator):
-            raise UserError(f"--coordinator={coordinator} is no address; type HOST:PORT")
+            raise UserError(f"--coordinator={coordinator} is not an address; give HOST:PORT")
         if not 0 <= process_id < processes:
             raise UserError(
                 f"--process_id={process_id} is not among --processes={processes}; "
                 f"count from 0 to {processes - 1}"
             )
-    # SIGTERM belongs to `signals`, which agrees on the step to stop at without a service.
+    # `training.preemption` handles SIGTERM, and the loop agrees on the step to stop at.
     jax.config.update("jax_enable_preemption_service", False)
     try:
         jax.distributed.initialize(
@@ -76,7 +76,7 @@ def join(
         )
     except ValueError as error:
         raise UserError(
-            f"found no cluster to join ({error}).\nStart by srun, mpirun or on a TPU pod, or give "
+            f"found no cluster to join ({error}).\nUse srun, mpirun or a TPU pod, or give "
             "--coordinator=HOST:PORT --processes=N --process_id=I"
         ) from error
     except jax.errors.JaxRuntimeError as error:
@@ -106,10 +106,10 @@ _max = jax.jit(jax.numpy.max)
 
 
 def all_or_none(action: Callable[[], T]) -> T:
-    """Returns what `action` returns, where it raises a `UserError` on no process.
+    """Returns what `action` returns, if it raises a `UserError` on no process.
 
     Raises:
-      UserError: on all processes where on any: without this the others would wait for it.
+      UserError: on all processes if on any: without this the others would wait for it.
     """
     error = None
     try:
@@ -123,7 +123,7 @@ def all_or_none(action: Callable[[], T]) -> T:
     if error is not None:
         raise error
     if failed:
-        raise UserError("another process of this run cannot go on; see what it printed")
+        raise UserError("another process of this run failed; see what it printed")
     return result
 
 
@@ -143,7 +143,7 @@ def exit_if_peer_lost() -> Generator[None, None, None]:
         print(
             f"error: process {jax.process_index()} lost another of the {jax.process_count()} "
             f"({_first_line(error)}).\n"
-            "Type the same command on all of them to go on from the newest checkpoint",
+            "Run the same command on all of them to resume from the newest checkpoint",
             file=sys.stderr,
             flush=True,
         )

@@ -3,13 +3,13 @@
     python -m vgg_jax.train --config=configs/vgg16.py:digits
     python -m vgg_jax.train --config=configs/vgg16.py --config.optimizer.learning_rate=0.02
 
-All devices of this machine are used. Over several processes: the same command in each, with
---distributed under Slurm, mpirun or on a TPU pod, else with --coordinator, --processes and
---process_id; the --workdir is to be one that all of them see.
+Training uses all devices of this machine. To train over several processes, run the same command in
+each: with --distributed under Slurm, mpirun or on a TPU pod, else with --coordinator, --processes
+and --process_id. All of them must see the --workdir.
 
-Run again with the same --workdir, it goes on where it stopped. Exit status: 0 finished, or stopped
-by SIGTERM after saving; 2 bad input; 3 the loss became NaN or infinite; 4, or 134 (SIGABRT),
-another process was lost; 130 stopped by Ctrl-C after saving.
+Run the same command again to resume. Exit status: 0 finished, or stopped by SIGTERM after saving;
+2 bad input; 3 the loss became NaN or infinite; 4, or 134 (SIGABRT), another process was lost; 130
+stopped by Ctrl-C after saving.
 """
 
 import sys
@@ -39,11 +39,13 @@ def main(argv: list[str]) -> int:
     parser.add_argument(
         "--distributed",
         action="store_true",
-        help="join the other processes of this job, which JAX finds out from its scheduler",
+        help="join the other processes of this job, as its scheduler tells JAX",
     )
     parser.add_argument("--coordinator", metavar="HOST:PORT", help="address of process 0")
-    parser.add_argument("--processes", type=int, metavar="N", help="how many train together")
-    parser.add_argument("--process_id", type=int, metavar="I", help="which one this is, from 0")
+    parser.add_argument("--processes", type=int, metavar="N", help="number of processes")
+    parser.add_argument(
+        "--process_id", type=int, metavar="I", help="number of this process, from 0"
+    )
     arguments, overrides = parser.parse_known_args(argv)
     config = load_config(arguments.config, overrides)
     workdir = arguments.workdir or Path("runs") / _run_name(arguments.config)
@@ -71,7 +73,7 @@ def main(argv: list[str]) -> int:
             f"{summary['exit_reason']} after step {summary['steps']}; see {workdir / SUMMARY_FILE}"
         )
         if summary["exit_reason"] != "finished":
-            print("type the same command to go on")
+            print("run the same command again to resume")
     return EXIT_INTERRUPTED if summary["exit_reason"] == "SIGINT" else 0
 
 

@@ -110,9 +110,9 @@ def test_damage_is_reported_and_the_one_before_is_used(
     with caplog.at_level("WARNING", logger="absl"):
         state, extras = checkpoints.restore(ABSTRACT)
     assert (int(state.step), extras) == (1, {"step": 1})
-    assert "checkpoint 2 is damaged" in caplog.text
+    assert "checkpoint 2 is corrupt" in caplog.text
     # It is out of the way, so that step 2 can be saved again.
-    assert (tmp_path / "checkpoints" / "damaged-2").is_dir()
+    assert (tmp_path / "checkpoints" / "corrupt-2").is_dir()
     checkpoints.save(state_of(2), {"step": 22})
     checkpoints.wait()
     assert checkpoints.restore(ABSTRACT)[1] == {"step": 22}
@@ -145,7 +145,7 @@ def test_storage_that_fails_is_no_damage(open_checkpoints, tmp_path, what, failu
     with pytest.raises(UserError, match=r"cannot read checkpoint 2 .* now") as error:
         checkpoints.restore(ABSTRACT)
     assert len(str(error.value).splitlines()) == 2
-    assert not list((tmp_path / "checkpoints").glob("damaged-*"))
+    assert not list((tmp_path / "checkpoints").glob("corrupt-*"))
     # When it answers again, nothing is lost.
     for path, content in zip(paths, contents, strict=True):
         path.unlink()

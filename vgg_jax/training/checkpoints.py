@@ -28,10 +28,10 @@ _STORAGE_STATUS = re.compile(
 
 
 class _Verdict(enum.IntEnum):
-    """On one checkpoint; where processes differ, the highest holds for all."""
+    """On one checkpoint; if processes differ, the highest holds for all."""
 
     INTACT = 0
-    DAMAGED = 1
+    CORRUPT = 1
     UNREADABLE = 2
 
 
@@ -39,7 +39,7 @@ class Checkpoints:
     """The newest k checkpoints of a run and the best one.
 
     A checkpoint is the state's arrays and a JSON object: what the caller wants to keep beside
-    them, and a fingerprint of the arrays, so that damage is noticed when it is read.
+    them, and a fingerprint of the arrays, so that corruption is noticed when it is read.
     """
 
     def __init__(self, folder: Path, keep: int) -> None:
@@ -80,7 +80,7 @@ class Checkpoints:
         Args:
           state: without a device axis (`Parallel.storable`).
           extras: JSON values to keep beside the arrays.
-          top1: validation accuracy of this very state, where it was just measured.
+          top1: validation accuracy of this very state, if it was just measured.
         """
         step = int(state.step)
         if step in self._manager.all_steps():
@@ -96,17 +96,17 @@ class Checkpoints:
         )
 
     def restore(self, abstract: TrainState) -> tuple[TrainState, Extras] | None:
-        """Returns the newest checkpoint that is intact, or None where there is none at all.
+        """Returns the newest checkpoint that is intact, or None if there is none at all.
 
-        A damaged one (anything missing, cut short or altered) is reported, renamed to
-        `damaged-STEP` and passed over. All processes come to the same verdict.
+        A corrupt one (anything missing, cut short or altered) is reported, renamed to
+        `corrupt-STEP` and passed over. All processes come to the same verdict.
 
         Args:
           abstract: shapes, dtypes and shardings wanted, which may be of another topology.
 
         Raises:
           UserError: the storage failed, which says nothing about the checkpoint: all are left as
-            they are; or there are checkpoints and every one of them is damaged.
+            they are; or there are checkpoints and every one of them is corrupt.
         """
         steps = self.steps()
         for step in reversed(steps):
@@ -115,22 +115,21 @@ class Checkpoints:
             if verdict == _Verdict.UNREADABLE:
                 raise UserError(
                     f"cannot read checkpoint {step} in {self._folder} now: {reason}.\n"
-                    "Nothing was changed; when the storage answers again, type the same command"
+                    "Nothing was changed. Run the same command again when the storage answers"
                 )
             if restored is not None and verdict == _Verdict.INTACT:
                 content = dict(restored.content)
                 if content.pop("checksum", None) != _checksum(content):
-                    reason = "what it says of itself is not what was saved"
+                    reason = "its JSON does not match its checksum"
                 elif fingerprint(restored.state) != content["fingerprint"]:
-                    reason = "its arrays are not those that were saved"
+                    reason = "its arrays do not match their fingerprint"
                 else:
                     return restored.state, content["extras"]
-            logging.warning("checkpoint %d is damaged (%s); using the one before", step, reason)
+            logging.warning("checkpoint %d is corrupt (%s); using the one before", step, reason)
             self._set_aside(step)
         if steps:
             raise UserError(
-                f"none of the checkpoints in {self._folder} can be read; "
-                "start again with another --workdir"
+                f"every checkpoint in {self._folder} is corrupt; start again with another --workdir"
             )
         return None
 
@@ -157,19 +156,19 @@ class Checkpoints:
             storage = isinstance(error, OSError) and not isinstance(error, FileNotFoundError)
             if storage or _STORAGE_STATUS.match(reason):
                 return None, _Verdict.UNREADABLE, reason
-            return None, _Verdict.DAMAGED, reason
+            return None, _Verdict.CORRUPT, reason
 
     def wait(self) -> None:
         """Returns when everything saved is on the disk."""
         self._manager.wait_until_finished()
 
     def close(self) -> None:
-        """Waits and ends the background threads."""
+        """Waits, then ends the background threads."""
         self._manager.close()
 
     def _set_aside(self, step: int) -> None:
         if jax.process_index() == 0:
-            (self._folder / str(step)).rename(self._folder / f"damaged-{step}")
+            (self._folder / str(step)).rename(self._folder / f"corrupt-{step}")
         int(global_max(0))  # not before it is renamed
         self._manager.reload()
 

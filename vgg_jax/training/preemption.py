@@ -1,4 +1,4 @@
-"""Stopping in order: SIGTERM and Ctrl-C ask the loop to save, a second Ctrl-C ends it at once."""
+"""Preemption: SIGTERM and Ctrl-C ask the loop to save and stop; a second Ctrl-C ends it at once."""
 
 import signal
 import threading
