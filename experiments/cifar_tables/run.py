@@ -97,7 +97,7 @@ def table_lines(trials: Sequence[Trial]) -> Iterator[list[str]]:
 
 
 def draw(trials: Sequence[Trial], out: Path) -> None:
-    """Draws depth.png and .svg: test accuracy after the last epoch over the weight layers."""
+    """Draws depth.png: test accuracy after the last epoch over the weight layers."""
     rows = sweep_table(trials)
     sets = sorted({_net(row["config"])[1] for row in rows})
     with figure(out / "depth", width=4.5 * len(sets), height=3.5) as drawing:

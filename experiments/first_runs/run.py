@@ -89,7 +89,7 @@ def train(name: str, data_dir: str | None, out: Path) -> None:
 
 
 def write_table(out: Path) -> None:
-    """Writes table.md and learning_curves.png/.svg from the runs stored under `out`."""
+    """Writes table.md and learning_curves.png from the runs stored under `out`."""
     lines = [
         "| run | top-1 | examples | first step | whole run | images/s |",
         "| --- | --- | --- | --- | --- | --- |",

@@ -199,7 +199,7 @@ def ratios(rows: list[dict[str, Any]]) -> str:
 
 
 def write_results(rows: list[dict[str, Any]], out: Path) -> None:
-    """Writes table.md, ratios.md and throughput.png/.svg."""
+    """Writes table.md, ratios.md and throughput.png."""
     head = ["net", "workload", "who", "images/s, median", "range", "to PyTorch eager", "GFLOP/s"]
     head += ["of a matrix product", "peak MB", "compile s"]
     lines = [f"| {' | '.join(head)} |", "|" + " --- |" * len(head)]

@@ -1,4 +1,4 @@
-"""One house style for figures: colours that colour-blind readers tell apart, png and svg."""
+"""One house style for figures: colours that colour-blind readers tell apart, as PNG."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -23,13 +23,12 @@ _STYLE: dict[Any, Any] = {
     "font.size": 10,
     "grid.alpha": 0.3,
     "legend.frameon": False,
-    "svg.hashsalt": "vgg_jax",  # the same figure gives the same file
 }
 
 
 @contextmanager
 def figure(path: Path, width: float = 8.0, height: float = 4.0) -> Iterator[Figure]:
-    """Hands out a figure and writes it as `path`.png and `path`.svg when the block ends.
+    """Hands out a figure and writes it as `path`.png when the block ends.
 
     Args:
       path: without suffix.
@@ -41,7 +40,6 @@ def figure(path: Path, width: float = 8.0, height: float = 4.0) -> Iterator[Figu
         FigureCanvasAgg(drawing)
         yield drawing
         drawing.savefig(path.with_suffix(".png"), dpi=150, metadata={"Software": None})
-        drawing.savefig(path.with_suffix(".svg"), metadata={"Date": None})
 
 
 def band(axes: Axes, x: np.ndarray, samples: np.ndarray, **line: Any) -> None:
