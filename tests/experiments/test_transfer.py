@@ -5,10 +5,11 @@ import json
 import numpy as np
 import pytest
 
-from experiments.transfer.run import STARTS, save_arrays, tuning_config, write_table
+from experiments.transfer.run import STARTS, main, save_arrays, tuning_config, write_table
 from tests.evaluation.nets import tiny_weights
 from vgg_jax.data.arrays import Subset, open_digits
 from vgg_jax.data.sources import open_source
+from vgg_jax.errors import UserError
 from vgg_jax.weights.store import save_weights
 
 
@@ -38,3 +39,8 @@ def test_table_has_a_row_for_each_number_of_images(tmp_path):
         "| digits | probe, pool4, 64 pixels | 1 | 37.5% (25.0 to 50.0) |  |",
         "| digits | probe, pool4, 64 pixels | 5 | 75.0% |  |",
     ]
+
+
+def test_says_what_is_missing(tmp_path):
+    with pytest.raises(UserError, match="or --redraw"):
+        main([f"--out={tmp_path}"])
