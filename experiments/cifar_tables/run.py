@@ -132,7 +132,7 @@ def _net(config: str) -> tuple[str, str, str]:
 
 
 def _keep(run: StoredRun, folder: Path) -> None:
-    """Copies what a run measured, without the folders of the machine it ran on."""
+    """Copies a run's config, metrics and summary, without the paths of its machine."""
     folder.mkdir(parents=True, exist_ok=True)
     for name in ("metrics.jsonl", "config.json"):
         shutil.copy(run.path / name, folder / name)

@@ -1,4 +1,4 @@
-"""Runs the first commands of the README and keeps what they measured.
+"""Runs the first commands of the README and stores their results.
 
     python -m experiments.first_runs.run digits [--out=DIR]
     python -m experiments.first_runs.run cifar10 --data_dir=DIR

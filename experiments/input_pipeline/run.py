@@ -69,7 +69,7 @@ class Preset:
 
 
 PRESETS = {
-    "smallest": Preset(2, 1, 2, ((500, 375),), pngs=20, batch_size=8, files=16, workers=(0,)),
+    "smallest": Preset(2, 1, 16, ((500, 375),), pngs=20, batch_size=8, files=16, workers=(0,)),
     "quick": Preset(4, 2, 8),
     "full": Preset(24, 5, 16),
 }

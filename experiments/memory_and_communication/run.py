@@ -34,9 +34,9 @@ from vgg_jax.runs.tables import markdown
 
 GB = 10**9
 SIZES = (16, 24, 40, 80)  # GB
-ONE_DEVICE = "v5p:2x2x1"  # 95 GB a chip: what does not fit in less still compiles
+ONE_DEVICE = "v5p:2x2x1"  # 95 GB per chip, so that large programs compile too
 EIGHT_DEVICES = "v5e:2x4"
-CPU = "cpu"  # eight virtual devices, among which the same part of XLA divides the work
+CPU = "cpu"  # eight virtual devices: the same part of XLA divides the work
 
 # Name: topology and program.
 PROGRAMS: dict[str, tuple[str, Program]] = {

@@ -14,10 +14,10 @@ SHARE_OF_PEAK = 0.4  # assumed
 
 @dataclass(frozen=True)
 class Machine:
-    """Published peak arithmetic (FLOP/s) and link speed (bytes a second, one direction).
+    """Published peak arithmetic (FLOP/s) and link speed (bytes per second, one direction).
 
-    The program is one that was compiled for eight devices. On more, each shares the same arrays in
-    plain data parallel training, so that only the ring is longer.
+    The program was compiled for eight devices. In plain data parallel training more devices share
+    the same arrays, and only the ring is longer.
     """
 
     name: str
@@ -25,7 +25,7 @@ class Machine:
     link: float
     program: str
     devices: int = 8
-    images: int = 32  # a device
+    images: int = 32  # per device
 
 
 # In one direction: 8 and 16 GT/s a lane, 16 lanes, 128 of 130 bits (PCI Express 3.0 and 4.0).

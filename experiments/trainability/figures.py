@@ -1,4 +1,4 @@
-"""The map of what trains, from the stored table."""
+"""The map of the cells that train, from the stored table."""
 
 from pathlib import Path
 

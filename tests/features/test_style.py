@@ -1,6 +1,5 @@
-"""Style transfer: the objective, the optimisers and the rescaled filters."""
+"""Style transfer: the objective, and the optimisers."""
 
-import dataclasses
 import itertools
 
 import jax
@@ -8,11 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.evaluation.nets import replaced, tiny_weights
-from tests.models.nets import forward, small_vgg
+from tests.evaluation.nets import tiny_weights
 from vgg_jax import extract_features
 from vgg_jax.errors import UserError
-from vgg_jax.features.normalization import normalize_weights
 from vgg_jax.features.perceptual import feature_loss, gram_matrix, style_loss
 from vgg_jax.features.style import minimize, transfer_objective
 
@@ -87,31 +84,3 @@ def test_unknown_names(weights):
         next(minimize(rosenbrock, CONTENT, optimizer="sgd"))
     with pytest.raises(UserError, match="unknown endpoint 'relu4_2'"):
         transfer_objective(weights, CONTENT, STYLE)
-
-
-@pytest.mark.parametrize("pooling", ["max", "average"])
-def test_normalized_weights_compute_the_same(weights, pooling):
-    model = weights.model.clone(pooling=pooling)
-    params = jax.tree.map(lambda leaf: leaf + 0.01, weights.variables["params"])
-    # A filter that never fires keeps its scale.
-    params["conv1_2"]["bias"] = params["conv1_2"]["bias"].at[1].set(-1e3)
-    own = dataclasses.replace(weights, model=model, variables={"params": params, "batch_stats": {}})
-    pictures = RNG.integers(0, 256, (3, 8, 8, 3), np.uint8)
-    normalized = normalize_weights(own, pictures)
-    inputs = weights.preprocessing.normalize(jnp.asarray(pictures))
-    before, _ = forward(model, own.variables, inputs)
-    after, endpoints = forward(model, normalized.variables, inputs)
-    np.testing.assert_allclose(after, before, rtol=1e-4, atol=1e-5)
-    for name in ("relu1_1", "relu1_2", "relu2_1", "relu2_2"):
-        means = np.asarray(endpoints[name]).mean((0, 1, 2))
-        np.testing.assert_allclose(means[means > 0], 1, rtol=1e-4)
-        assert (means == 0).sum() >= (name == "relu1_2")
-    assert "3 images" in normalized.origin["mean_activations"]
-
-
-def test_only_plain_networks_can_be_normalized(weights):
-    other = replaced(weights, model=small_vgg(norm="batch"))
-    with pytest.raises(UserError, match="batch norm"):
-        normalize_weights(other, CONTENT[None])
-    with pytest.raises(UserError, match="at least one"):
-        normalize_weights(weights, [])
