@@ -16,7 +16,7 @@ def files() -> list[Path]:
     for folder in FOLDERS:
         for where, folders, names in os.walk(ROOT / folder):
             kept = "results" not in Path(where).parts
-            folders[:] = [f for f in folders if f == "runs" and kept or f not in UNTRACKED]
+            folders[:] = [f for f in folders if (f == "runs" and kept) or f not in UNTRACKED]
             found += [Path(where, name) for name in names]
     return found
 

@@ -5,12 +5,12 @@
     python -m experiments.cifar_tables.run --preset=quick      narrow nets, two epochs, on a CPU
     python -m experiments.cifar_tables.run --runs_at_once=4    several share a GPU
     python -m experiments.cifar_tables.run --preset=full --launcher=ray --gpus_per_run=1
-    python -m experiments.cifar_tables.run --tables            only the tables, of runs in --out
+    python -m experiments.cifar_tables.run --redraw            only the tables, of runs in --out
 
 Further arguments are those of `vgg_jax.sweep`; --dry_run prints the training commands. The runs are
-kept in --workdir (default runs/cifar_tables, with the preset's name unless it is full), so that the
-same command goes on with what is left; the tables are written to --out. The data folder is
-$TFDS_DATA_DIR.
+kept in --workdir (default: runs/cifar_tables, or runs/cifar_tables_PRESET), and running the same
+command again resumes the sweep. The tables are written to --out/PRESET. --tables is another name of
+--redraw. The data folder is $TFDS_DATA_DIR.
 """
 
 import csv
@@ -20,11 +20,13 @@ from pathlib import Path
 from typing import Any
 
 from vgg_jax import sweep
-from vgg_jax.cli import CommandParser, run_command
+from vgg_jax.cli import run_command
 from vgg_jax.reporting.plots import figure
 from vgg_jax.reporting.published import read_published
 from vgg_jax.runs.directory import write_json
+from vgg_jax.runs.experiments import ExperimentParser
 from vgg_jax.runs.reader import StoredRun
+from vgg_jax.runs.tables import markdown
 from vgg_jax.sweeping.table import UNKNOWN, spread, sweep_table
 from vgg_jax.sweeping.trials import Trial, load_trials
 
@@ -40,18 +42,21 @@ HEADER = ["data", "net", "norm", "last [%]", "best [%]", "seeds", "seconds a run
 
 def main(argv: list[str]) -> int:
     """Runs the command line; returns the exit status of the sweep."""
-    parser = CommandParser("experiments.cifar_tables.run", __doc__)
-    parser.add_argument("--preset", choices=list(SWEEPS), default="full")
-    parser.add_argument("--workdir", type=Path)
-    parser.add_argument("--out", type=Path, default=RESULTS)
-    parser.add_argument("--tables", action="store_true")
+    parser = ExperimentParser(
+        __file__,
+        __doc__,
+        presets=list(SWEEPS),
+        default_preset="full",
+        redraw_options=["--tables"],
+    )
+    parser.add_argument("--workdir", type=Path, help="folder of the runs")
     arguments, others = parser.parse_known_args(argv)
     preset = arguments.preset
     name = "cifar_tables" if preset == "full" else f"cifar_tables_{preset}"
     workdir = arguments.workdir or Path("runs") / name
     config, out = SWEEPS[preset], arguments.out / preset
-    if arguments.tables:
-        parser.parse_args(argv)  # nothing else is of use
+    if arguments.redraw:
+        parser.parse_args(argv)  # options of the sweep have no effect here: refuse them
         workdir, status = out, 0
     else:
         status = sweep.main([f"--config={config}", f"--workdir={workdir}", *others])
@@ -62,13 +67,12 @@ def main(argv: list[str]) -> int:
 
 
 def write_tables(trials: Sequence[Trial], out: Path) -> None:
-    """Writes table.md, table.csv and depth.png, and keeps what the finished runs recorded."""
+    """Writes table.md, table.csv and depth.png, and copies what the finished runs recorded."""
     out.mkdir(parents=True, exist_ok=True)
     lines = list(table_lines(trials))
     with (out / "table.csv").open("w", newline="") as file:
         csv.writer(file, lineterminator="\n").writerows([HEADER, *lines])
-    markdown = [HEADER, ["---"] * len(HEADER), *lines]
-    (out / "table.md").write_text("".join(f"| {' | '.join(line)} |\n" for line in markdown))
+    (out / "table.md").write_text(markdown(HEADER, lines))
     draw(trials, out)
     for trial in trials:
         if trial.finished() and trial.workdir != out / trial.name:
@@ -76,7 +80,7 @@ def write_tables(trials: Sequence[Trial], out: Path) -> None:
 
 
 def table_lines(trials: Sequence[Trial]) -> Iterator[list[str]]:
-    """Yields a line for each net: what was reached here, and every published figure."""
+    """Yields a row per net: the accuracy measured here, and every published one."""
     for row in sweep_table(trials):
         net, data, norm = _net(row["config"])
         published = [
@@ -128,7 +132,7 @@ def _net(config: str) -> tuple[str, str, str]:
 
 
 def _keep(run: StoredRun, folder: Path) -> None:
-    """Copies what a run measured, without the folders of the machine it ran on."""
+    """Copies a run's config, metrics and summary, without the paths of its machine."""
     folder.mkdir(parents=True, exist_ok=True)
     for name in ("metrics.jsonl", "config.json"):
         shutil.copy(run.path / name, folder / name)

@@ -2,8 +2,8 @@
 
 python -m vgg_jax.sweep --config=experiments/cifar_tables/sweep.py
 
-For accelerators: the data set lives on the device and an epoch is one dispatch, in bfloat16. The
-recipe is that of `cifar10` in configs/base.py, the one behind the published table.
+For accelerators: the data set is on the device, an epoch is one dispatch, and it computes in
+bfloat16. The recipe is that of `cifar10` in configs/base.py, as in the published table.
 """
 
 import itertools
@@ -22,7 +22,7 @@ ON_ACCELERATORS = {
 
 
 def get_runs() -> Iterator[tuple[str, str, dict[str, object]]]:
-    """Yields the runs, whole tables of one seed after the other."""
+    """Yields the runs, all of one seed before those of the next."""
     for seed, data, depth, norm in itertools.product(
         range(3), ("cifar10", "cifar100"), DEPTHS, NORMS
     ):

@@ -2,8 +2,8 @@
 
 python -m vgg_jax.sweep --config=experiments/cifar_tables/sweep_quick.py
 
-It shows that the machinery works and which nets start to learn soonest, not how good they get.
-Without dropout, and with a rate that is warmed up and decays within the two epochs.
+It shows that everything works and which nets start to learn first, not how accurate they get.
+Dropout is off, and the learning rate warms up and decays within the two epochs.
 """
 
 import itertools
@@ -24,7 +24,7 @@ SHORT = {
 
 
 def get_runs() -> Iterator[tuple[str, str, dict[str, object]]]:
-    """Yields the runs, whole tables of one seed after the other."""
+    """Yields the runs, all of one seed before those of the next."""
     for seed, depth, norm in itertools.product(range(2), DEPTHS, NORMS):
         config = f"configs/vgg{depth}.py:cifar10{NORMS[norm]}"
         yield f"cifar10-vgg{depth}-{norm}-seed{seed}", config, SHORT | {"seed": seed}

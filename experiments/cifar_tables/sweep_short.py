@@ -2,7 +2,7 @@
 
 python -m vgg_jax.sweep --config=experiments/cifar_tables/sweep_short.py
 
-The recipe of `sweep.py` with everything that is counted in epochs divided by four.
+The recipe of `sweep.py` with all numbers of epochs divided by four.
 """
 
 import itertools
@@ -14,7 +14,7 @@ SHORT = {"epochs": 75.0, "optimizer.decay_epochs": tuple(7.5 * i for i in range(
 
 
 def get_runs() -> Iterator[tuple[str, str, dict[str, object]]]:
-    """Yields the runs, whole tables of one seed after the other."""
+    """Yields the runs, all of one seed before those of the next."""
     for seed, depth, norm in itertools.product(range(3), DEPTHS, NORMS):
         config = f"configs/vgg{depth}.py:cifar10{NORMS[norm]}"
         overrides = ON_ACCELERATORS | SHORT | {"seed": seed}

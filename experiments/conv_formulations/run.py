@@ -1,76 +1,101 @@
 """Times every formulation of the convolution at every layer shape of VGG-16 on a CPU.
 
-    python -m experiments.conv_formulations.run [--preset=quick|full] [--out=DIR]
+    python -m experiments.conv_formulations.run [--preset=smallest|quick|full] [--out=DIR]
+    python -m experiments.conv_formulations.run --redraw [--out=DIR]
 
-Writes `layers.csv`, a line a layer, direction (the forward pass, the gradient with respect to the
-images, that with respect to the kernel) and formulation; `table.md`, what the chosen one and the
-others reach of a matrix product's speed; and `machine.json`.
+Writes `layers.csv`, a line per layer, direction (forward pass, gradient with respect to the images,
+gradient with respect to the kernel) and formulation; `table.md`, the speed of every formulation and
+that of the chosen one as a share of a matrix product's; and `record.json`. `--redraw` only writes
+the table again. `smallest` takes seconds and tests the code: its shapes are too small to compare.
 """
 
-import csv
-import os
+import dataclasses
 import time
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from vgg_jax.cli import CommandParser, run_command
+from vgg_jax.cli import run_command
 from vgg_jax.ops import conv
-from vgg_jax.runs.directory import write_json
-from vgg_jax.runs.record import environment, processor
+from vgg_jax.runs.experiments import ExperimentParser, stored
+from vgg_jax.runs.record import Record
+from vgg_jax.runs.tables import markdown, markdown_line, read_table, table_rows, write_table
 
-# Image size and batch size.
-WORKLOADS = {"quick": [(32, 16)], "full": [(32, 128), (224, 8)]}
-STAGES = [(64, 2), (128, 2), (256, 3), (512, 3), (512, 3)]
+
+@dataclasses.dataclass(frozen=True)
+class Preset:
+    """Which layers to time.
+
+    Attributes:
+      workloads: (image size, batch size) of each network.
+      stages: (channels, layers) of each stage; a max-pool halves the map between two stages.
+      rounds: how often everything is timed.
+    """
+
+    workloads: Sequence[tuple[int, int]]
+    stages: Sequence[tuple[int, int]] = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
+    rounds: int = 5
+
+
+PRESETS = {
+    "smallest": Preset([(4, 2)], [(4, 1)], rounds=1),
+    "quick": Preset([(32, 16)]),
+    "full": Preset([(32, 128), (224, 8)]),
+}
 FORMULATIONS = [conv.library, conv.taps, conv.positions, conv.patches, conv.winograd]
 DIRECTIONS = ["forward", "images", "kernel"]
-ROUNDS = 5
-PRODUCT = 1024  # rows, columns and depth of the matrix product that is the yardstick
-COLUMNS = ["image_size", "batch_size", "map", "channels_in", "channels_out", "direction"]
+PRODUCT = 1024  # rows, columns and depth of the matrix product that speeds are compared with
+LAYER = ["image_size", "batch_size", "map", "channels_in", "channels_out", "direction"]
+COLUMNS = [*LAYER, "formulation", "chosen", "gflops", "fraction_of_product"]
+HEAD = ["map", "channels", "direction", "chosen", "of the product"]
+HEAD += [formulation.__name__ for formulation in FORMULATIONS]
+
+Row = dict[str, Any]
 
 
 def main(argv: list[str]) -> int:
     """Runs the command line; returns its exit status."""
-    parser = CommandParser("experiments.conv_formulations.run", __doc__)
-    parser.add_argument("--preset", choices=[*WORKLOADS], default="quick")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
+    parser = ExperimentParser(__file__, __doc__, presets=[*PRESETS])
     arguments = parser.parse_args(argv)
-    rows = []
-    for image_size, batch_size in WORKLOADS[arguments.preset]:
-        for shape in layer_shapes(image_size, batch_size):
-            for direction in DIRECTIONS:
-                row = measure(shape, direction)
-                rows.append({"image_size": image_size, "batch_size": batch_size} | row)
-                print(table_line(rows[-1]), flush=True)
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    write_csv(rows, arguments.out / "layers.csv")
-    head = ["map", "channels", "direction", "chosen", "of the product"]
-    head += [formulation.__name__ for formulation in FORMULATIONS]
-    lines = [f"| {' | '.join(head)} |", "|" + " --- |" * len(head), *map(table_line, rows)]
-    (arguments.out / "table.md").write_text("\n".join(lines) + "\n")
-    write_json(
-        arguments.out / "machine.json",
-        {"cpu": processor(), "cores": os.cpu_count()} | environment(),
-    )
+    path = arguments.out / "layers.csv"
+    if not arguments.redraw:
+        arguments.out.mkdir(parents=True, exist_ok=True)
+        record = Record(arguments.out, parser.module, argv)
+        rows: list[Row] = []
+        preset = PRESETS[arguments.preset]
+        for image_size, batch_size in preset.workloads:
+            for shape in layer_shapes(image_size, batch_size, preset.stages):
+                for direction in DIRECTIONS:
+                    measured = measure(shape, direction, preset.rounds)
+                    rows += [{"image_size": image_size} | row for row in measured]
+                    print(markdown_line(table_line(measured)), flush=True)
+        write_table(path, rows, COLUMNS)
+        record.write()
+    layers: dict[tuple, list[Row]] = {}
+    for row in table_rows(read_table(stored(path))):
+        layers.setdefault(tuple(row[name] for name in LAYER), []).append(row)
+    (arguments.out / "table.md").write_text(markdown(HEAD, map(table_line, layers.values())))
     return 0
 
 
-def layer_shapes(image_size: int, batch_size: int) -> list[tuple[int, int, int, int]]:
-    """The distinct (batch, map, C_in, C_out) of VGG-16's convolutions, in order."""
+def layer_shapes(
+    image_size: int, batch_size: int, stages: Sequence[tuple[int, int]]
+) -> list[tuple[int, int, int, int]]:
+    """Returns the distinct (batch, map, C_in, C_out) of a network's convolutions, in order."""
     shapes, channels = [], 3
-    for stage, (features, layers) in enumerate(STAGES):
+    for stage, (features, layers) in enumerate(stages):
         for _ in range(layers):
             shapes.append((batch_size, image_size >> stage, channels, features))
             channels = features
     return list(dict.fromkeys(shapes))
 
 
-def measure(shape: tuple[int, int, int, int], direction: str) -> dict:
-    """Times the formulations of one layer and a matrix product in turn; the best of the rounds.
+def measure(shape: tuple[int, int, int, int], direction: str, rounds: int) -> list[Row]:
+    """Times the formulations of one layer and a matrix product in turn; returns a row for each.
 
-    Other work on the machine only ever lengthens a time, so the shortest is the one to compare.
+    The fastest round counts: other work on the machine can only make a round slower.
     """
     n, size, inputs, outputs = shape
     keys = jax.random.split(jax.random.key(0), 4)
@@ -89,21 +114,28 @@ def measure(shape: tuple[int, int, int, int], direction: str) -> dict:
     product = jax.jit(jnp.dot)
     operations["product"] = lambda: product(matrix, matrix)
     seconds = {name: float("inf") for name in operations}
-    for name, operation in ROUNDS * list(operations.items()):
+    for name, operation in rounds * list(operations.items()):
         start = time.perf_counter()
         operation().block_until_ready()
         seconds[name] = min(seconds[name], time.perf_counter() - start)
     choose = conv.along_kernel if direction == "kernel" else conv.along_images
-    flops = 2 * kernel.size * n * size * size
-    rates = {name: flops / seconds[name] / 1e9 for name in operations if name != "product"}
-    return {
-        "map": size,
-        "channels_in": inputs,
-        "channels_out": outputs,
-        "direction": direction,
-        "chosen": choose(images.shape, kernel.shape).__name__,
-        "product_gflops": 2 * PRODUCT**3 / seconds["product"] / 1e9,
-    } | rates
+    chosen = choose(images.shape, kernel.shape).__name__
+    product_rate = 2 * PRODUCT**3 / seconds.pop("product") / 1e9
+    rates = {name: 2 * kernel.size * n * size * size / took / 1e9 for name, took in seconds.items()}
+    return [
+        {
+            "batch_size": n,
+            "map": size,
+            "channels_in": inputs,
+            "channels_out": outputs,
+            "direction": direction,
+            "formulation": name,
+            "chosen": name == chosen,
+            "gflops": rate,
+            "fraction_of_product": rate / product_rate,
+        }
+        for name, rate in rates.items()
+    ]
 
 
 def compile_direction(
@@ -127,32 +159,23 @@ def compile_direction(
     return lambda: compiled(images, kernel, cotangent)
 
 
-def table_line(row: dict) -> str:
-    """A line of the table: effective GFLOP/s, those of the full 3x3 kernel at every position."""
-    rates = [row.get(formulation.__name__) for formulation in FORMULATIONS]
-    cells = [
-        f"{row['batch_size']}x{row['map']}x{row['map']}",
-        f"{row['channels_in']} to {row['channels_out']}",
-        row["direction"],
-        row["chosen"],
-        f"{row[row['chosen']] / row['product_gflops']:.0%}",
-        *("" if rate is None else f"{rate:.0f}" for rate in rates),
+def table_line(rows: list[Row]) -> list[str]:
+    """Returns a line of the table: effective GFLOP/s of the formulations of one layer.
+
+    They count the full 3x3 kernel at every position.
+    """
+    layer = rows[0]
+    rates = {row["formulation"]: float(row["gflops"]) for row in rows}
+    (chosen,) = (row for row in rows if str(row["chosen"]) == "True")
+    names = [formulation.__name__ for formulation in FORMULATIONS]
+    return [
+        f"{layer['batch_size']}x{layer['map']}x{layer['map']}",
+        f"{layer['channels_in']} to {layer['channels_out']}",
+        layer["direction"],
+        chosen["formulation"],
+        f"{float(chosen['fraction_of_product']):.0%}",
+        *(f"{rates[name]:.0f}" if name in rates else "" for name in names),
     ]
-    return f"| {' | '.join(cells)} |"
-
-
-def write_csv(rows: list[dict], path: Path) -> None:
-    """Writes a line a layer, direction and formulation."""
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow([*COLUMNS, "formulation", "chosen", "gflops", "fraction_of_product"])
-        for row in rows:
-            for formulation in FORMULATIONS:
-                name = formulation.__name__
-                if name in row:
-                    rate, fraction = row[name], row[name] / row["product_gflops"]
-                    values = [name, name == row["chosen"], f"{rate:.1f}", f"{fraction:.3f}"]
-                    writer.writerow([*(row[column] for column in COLUMNS), *values])
 
 
 if __name__ == "__main__":

@@ -1,18 +1,17 @@
-"""Runs the first commands of the README and keeps what they measured.
+"""Runs the first commands of the README and stores their results.
 
     python -m experiments.first_runs.run digits [--out=DIR]
     python -m experiments.first_runs.run cifar10 --data_dir=DIR
     python -m experiments.first_runs.run photos --data_dir=DIR
-    python -m experiments.first_runs.run table
+    python -m experiments.first_runs.run --redraw
 
 Each of the first three runs one training command in an empty folder and stores its `summary.json`,
-`metrics.jsonl` and the command itself under DIR/NAME; `table` rebuilds the table and the figure
-from what is stored, without training.
+`metrics.jsonl` and the command itself in OUT/NAME. `--redraw` (or the word `table` for a name) only
+writes the table and the figure again, from the stored runs.
 """
 
 import json
 import os
-import platform
 import shlex
 import shutil
 import subprocess
@@ -20,10 +19,13 @@ import sys
 import tempfile
 from pathlib import Path
 
-from vgg_jax.cli import CommandParser, run_command
+from vgg_jax.cli import run_command
 from vgg_jax.errors import UserError
 from vgg_jax.reporting.plots import figure
-from vgg_jax.runs.record import processor
+from vgg_jax.runs.directory import write_json
+from vgg_jax.runs.experiments import ExperimentParser, stored
+from vgg_jax.runs.record import machine
+from vgg_jax.runs.tables import markdown
 
 RUNS = {
     "digits": ["--config=configs/vgg16.py:digits"],
@@ -48,24 +50,24 @@ RUNS = {
         "--config.optimizer.schedule=constant",
     ],
 }
-RESULTS = Path(__file__).parent / "results"
 
 
 def main(argv: list[str]) -> int:
     """Runs the command line; returns its exit status."""
-    parser = CommandParser("experiments.first_runs.run", __doc__)
-    parser.add_argument("name", choices=[*RUNS, "table"])
+    parser = ExperimentParser(__file__, __doc__, redraw_word=("name", "table"))
+    parser.add_argument("name", nargs="?", choices=[*RUNS, "table"], help="the command to run")
     parser.add_argument("--data_dir", help="folder of the data set, for cifar10 and photos")
-    parser.add_argument("--out", type=Path, default=RESULTS)
     arguments = parser.parse_args(argv)
-    if arguments.name != "table":
+    if not arguments.redraw:
+        if arguments.name is None:
+            raise UserError(f"give the run to make, one of {', '.join(RUNS)}, or --redraw")
         train(arguments.name, arguments.data_dir, arguments.out / arguments.name)
-    write_table(arguments.out)
+    write_table(stored(arguments.out))
     return 0
 
 
 def train(name: str, data_dir: str | None, out: Path) -> None:
-    """Runs one training command, without programs compiled before, and stores what it wrote."""
+    """Runs one training command with an empty compilation cache and stores what it wrote."""
     if name != "digits" and data_dir is None:
         raise UserError(f"{name} needs --data_dir=DIR")
     arguments = ["-m", "vgg_jax.train", *RUNS[name]]
@@ -83,29 +85,30 @@ def train(name: str, data_dir: str | None, out: Path) -> None:
     # Without the folders of this machine.
     command = ["python", *arguments, *(["--config.data.dir=DIR"] if place else [])]
     summary["command"] = shlex.join(command)
-    (out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
-    machine = {"cpu": processor(), "cores": os.cpu_count(), "system": platform.platform()}
-    (out / "machine.json").write_text(json.dumps(machine, indent=2) + "\n")
+    write_json(out / "summary.json", summary)
+    write_json(out / "machine.json", machine())
 
 
 def write_table(out: Path) -> None:
     """Writes table.md and learning_curves.png from the runs stored under `out`."""
-    lines = [
-        "| run | top-1 | examples | first step | whole run | images/s |",
-        "| --- | --- | --- | --- | --- | --- |",
-    ]
-    stored = [name for name in RUNS if (out / name / "summary.json").exists()]
+    lines = []
+    names = [name for name in RUNS if (out / name / "summary.json").exists()]
     with figure(out / "learning_curves") as drawing:
         loss_axes, accuracy_axes = drawing.subplots(1, 2)
-        for name in stored:
+        for name in names:
             summary = json.loads((out / name / "summary.json").read_text())
             metrics = summary["metrics"]
             protocol = summary["protocol"]
             lines.append(
-                f"| {name} | {metrics['eval/top1']:.2%} | {metrics['eval/examples']:,} "
-                f"({protocol['split'] or 'the training images'}, {protocol['crop']}) "
-                f"| {summary['seconds_to_first_step']:.1f} s | {summary['wall_seconds']:.0f} s "
-                f"| {summary['images_per_second']:.1f} |"
+                [
+                    name,
+                    f"{metrics['eval/top1']:.2%}",
+                    f"{metrics['eval/examples']:,} "
+                    f"({protocol['split'] or 'the training images'}, {protocol['crop']})",
+                    f"{summary['seconds_to_first_step']:.1f} s",
+                    f"{summary['wall_seconds']:.0f} s",
+                    f"{summary['images_per_second']:.1f}",
+                ]
             )
             rows = (out / name / "metrics.jsonl").read_text().splitlines()
             curve = [json.loads(row) for row in rows]
@@ -115,7 +118,8 @@ def write_table(out: Path) -> None:
         loss_axes.set(xlabel="share of the run", ylabel="training loss [nats]", yscale="log")
         accuracy_axes.set(xlabel="share of the run", ylabel="top-1 accuracy", ylim=(0, 1))
         loss_axes.legend()
-    (out / "table.md").write_text("\n".join(lines) + "\n")
+    head = ["run", "top-1", "examples", "first step", "whole run", "images/s"]
+    (out / "table.md").write_text(markdown(head, lines))
 
 
 if __name__ == "__main__":

@@ -51,7 +51,7 @@ INIT_COLORS = dict(
 
 
 def draw(out: Path) -> None:
-    """Rebuilds every table and figure under `out` from its tables of measurements."""
+    """Writes every table and figure in `out` from its tables of measurements."""
     if (out / SGD_TABLE).exists():
         table = read_table(out / SGD_TABLE)
         write_descents((out / SGD_TABLE).with_suffix(".md"), table)
@@ -87,9 +87,9 @@ def _shown(data: str) -> bool:
 
 
 def by_layer(path: Path, gradients: Table, column: str, known: tuple[str, ...]) -> None:
-    """Gradient RMS against layer, one panel an entry of a column, a line an initialiser.
+    """Draws gradient RMS against layer: a panel per entry of a column, a line per initialiser.
 
-    Draws nothing where there is nothing to compare.
+    Draws nothing if the column has fewer than two entries.
     """
     panels = [name for name in known if name in set(gradients[column].tolist())]
     if len(panels) < 2:
@@ -135,7 +135,7 @@ def _legend(drawing: Figure, inits: set[str]) -> None:
 
 
 def agreement(path: Path, gradients: Table) -> None:
-    """Every cell's decay, measured against predicted, one panel a pooling."""
+    """Draws the decay of every cell, measured against predicted, a panel per pooling."""
     kinds = list(itertools.product(("none", "batch"), ACTIVATIONS))
     cells = [(key, scales) for key, scales in groups(gradients) if not out_of_range(scales)]
     poolings = [name for name in POOLINGS if name in {key[4] for key, _ in cells}]
@@ -162,7 +162,7 @@ def agreement(path: Path, gradients: Table) -> None:
 
 
 def by_initialiser(path: Path, gradients: Table) -> None:
-    """Layer x initialiser heat maps of the gradient's RMS, for net D with and without norm."""
+    """Draws heat maps of the gradient's RMS by initialiser and layer, for net D."""
     cells = dict(groups(gradients))
     norms = [norm for norm in ("none", "batch") if norm in {key[2] for key in cells}]
     if not norms:
@@ -190,7 +190,7 @@ def by_initialiser(path: Path, gradients: Table) -> None:
 
 
 def growth_by_samples(path: Path, wide: Table) -> None:
-    """Growth a layer with batch norm, along a wide network and against the number of samples."""
+    """Draws the growth per layer with batch norm, along a wide net and against the samples."""
     cells = sorted(groups(wide), key=lambda group: group[0][-1])
     with figure(path, 10, 4) as drawing:
         along, against = drawing.subplots(1, 2)
@@ -236,7 +236,7 @@ def growth_by_samples(path: Path, wide: Table) -> None:
 
 
 def after_steps(path: Path, table: Table) -> None:
-    """Gradient RMS against layer after steps of SGD, for what was measured from several seeds."""
+    """Draws gradient RMS against layer after steps of SGD, if there are several seeds."""
     gradients = select(table, quantity=GRADIENT)
     repeated = select(gradients, seed=1)
     if not len(repeated["value"]):

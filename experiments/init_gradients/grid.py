@@ -1,4 +1,4 @@
-"""What is measured, in the order of its worth: the cells of each preset."""
+"""The cells that each preset measures, the most important ones first."""
 
 import dataclasses
 import itertools
@@ -24,8 +24,8 @@ WIDE_INPUTS = "noise-2px-512ch"
 IMAGE_SIZES = {NOISE: 32, "noise-224px": 224, WIDE_DATA: 2, WIDE_INPUTS: 2}  # of real images: 32
 IMAGE_CHANNELS = {WIDE_INPUTS: 512}  # of all others: 3
 # Twenty 1x1 convolutions of 512 channels on 2x2 images of noise: every position of every image is
-# an independent sample, which is what the theory of batch norm assumes: four samples an image.
-# Of three channels many samples point nearly the same way, of 512 none do.
+# an independent sample, as the theory of batch norm assumes: four samples per image.
+# With three input channels many samples point nearly the same way; with 512 none do.
 WIDE = "wide-20"
 WIDE_STAGES = {
     WIDE: ("1-512 x20",),
@@ -124,7 +124,7 @@ def every_cell(real: str) -> list[Cell]:
 
 @dataclasses.dataclass(frozen=True)
 class Preset:
-    """What a run of the experiment measures.
+    """The cells and quantities that a run of the experiment measures.
 
     Attributes:
       cells: of the name of the real images.
@@ -159,7 +159,7 @@ def _grid(
     activations: Sequence[str] = ACTIVATIONS[:1],
     poolings: Sequence[str] = POOLINGS[:1],
 ) -> list[Cell]:
-    # Cells one after the other share what is drawn (net, norm, init) or compiled (all but init).
+    # Neighbouring cells share their weights (net, norm, init) or their program (all but init).
     return [
         Cell(net, init, norm, activation, pooling, source, batch_size=16)
         for net, norm, init, activation, pooling, source in itertools.product(

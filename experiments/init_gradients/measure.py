@@ -1,4 +1,4 @@
-"""Measures the cells: networks at initialisation, on batches drawn anew for every seed."""
+"""Measures the cells: networks at initialisation, with a new batch for every seed."""
 
 import functools
 from collections.abc import Callable, Iterable
@@ -33,7 +33,7 @@ def measure_cell(
     """Returns the tidy rows of a cell.
 
     Args:
-      cell: what to measure.
+      cell: the network and its images.
       seeds: of the weights, the examples and the noise.
       data_dir: .npz file of the real images; None for cells of noise and of digits.
       quantities: what to keep of each layer.
@@ -61,7 +61,7 @@ def measure_cell(
 
 
 def network(cell: Cell) -> VGG:
-    """Returns the network at its true width, with no hidden layer in its head."""
+    """Returns the network at full width, with no hidden layer in its head."""
     stages = WIDE_STAGES.get(cell.net)
     return VGG(
         variant=cell.net,
@@ -117,8 +117,8 @@ def compiled_probe(
 
 
 def initialized(model: VGG, seed: int, images: jax.Array) -> Variables:
-    """Returns the variables of a seed; those of LSUV look at the images."""
-    # What is drawn depends on the activation by its gain alone, and on pooling not at all.
+    """Returns the variables of a seed; LSUV also needs the images."""
+    # The weights depend on the activation only by its gain, and not at all on pooling.
     gain = GAINS[model.activation]
     activation = next(name for name in ACTIVATIONS if GAINS[name] == gain)
     variables = _drawn(model.clone(activation=activation, pooling="none"), seed, images.shape[1:])
@@ -143,7 +143,7 @@ def draw_batch(data: str, batch_size: int, seed: int, data_dir: str | None) -> B
 def draw_batches(
     data: str, batch_size: int, seed: int, data_dir: str | None, count: int
 ) -> list[Batch]:
-    """Returns `count` such batches: of real images, the first steps of an epoch."""
+    """Returns `count` such batches; of real images, those of an epoch's first steps."""
     if data not in IMAGE_SIZES:
         config = vgg("D", data).data
         if data_dir is not None:

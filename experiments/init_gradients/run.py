@@ -2,14 +2,14 @@
 
     python -m experiments.init_gradients.run [--preset=NAME] [--out=DIR] [--data_dir=FILE.npz]
                                              [--nets=NET,NET,...]
-    python -m experiments.init_gradients.run figures [--preset=NAME] [--out=DIR]
+    python -m experiments.init_gradients.run --redraw [--preset=NAME] [--out=DIR]
     python -m experiments.init_gradients.run sgd [--preset=NAME] [--out=DIR] [--data_dir=FILE.npz]
 
-The first measures cell after cell, in the order of `grid.py`, and goes on where it was stopped;
-`--data_dir` gives CIFAR-10 as an .npz file for the real images, else they are the embedded digits;
+The first measures one cell after another, in the order of `grid.py`; run it again to resume.
+`--data_dir` names an .npz file of CIFAR-10; without it the real images are the embedded digits.
 `--nets` chooses nets, so that several processes can share the work, each with its own `--out`.
-The second rebuilds tables and figures from the csv, without measuring. The third makes the few
-steps of SGD that `sgd.py` names.
+`--redraw` (or the word `figures`) writes tables and figures again from the csv, without measuring.
+`sgd` takes the few steps of SGD that `sgd.py` names.
 """
 
 import dataclasses
@@ -18,38 +18,43 @@ from pathlib import Path
 
 from experiments.init_gradients import figures
 from experiments.init_gradients.grid import PRESETS, Cell, Preset
-from vgg_jax.cli import CommandParser, run_command
-from vgg_jax.errors import UserError, unknown_name
+from vgg_jax.cli import run_command
+from vgg_jax.errors import unknown_name
+from vgg_jax.runs.experiments import ExperimentParser, stored
 from vgg_jax.runs.record import Record
-from vgg_jax.runs.tables import read_table, write_table
+from vgg_jax.runs.tables import read_table, table_rows, write_table
 from vgg_jax.xla import enable_compilation_cache
-
-MODULE = "experiments.init_gradients.run"
 
 
 def main(argv: list[str]) -> int:
     """Runs the command line; returns its exit status."""
-    parser = CommandParser(MODULE, __doc__)
+    parser = ExperimentParser(
+        __file__,
+        __doc__,
+        presets=[*PRESETS],
+        folder_per_preset=True,
+        redraw_word=("what", "figures"),
+    )
     parser.add_argument("what", nargs="?", choices=("measure", "sgd", "figures"), default="measure")
-    parser.add_argument("--preset", choices=[*PRESETS], default="quick")
-    parser.add_argument("--out", type=Path, help="default: results/PRESET beside this file")
     parser.add_argument("--nets", type=lambda names: names.split(","), help="default: all")
     parser.add_argument("--data_dir", help="CIFAR-10 as .npz, with x_train and y_train")
     arguments = parser.parse_args(argv)
-    out = arguments.out or Path(__file__).parent / "results" / arguments.preset
-    if arguments.what == "measure":
-        measure(PRESETS[arguments.preset], arguments.nets, out, arguments.data_dir, argv)
+    out, data_dir = arguments.out, arguments.data_dir
     if arguments.what == "sgd":
-        descend(out, arguments.data_dir, argv)
+        folder = (out / figures.SGD_TABLE).parent
+        descend(out, data_dir, Record(folder, parser.module, argv))
+    elif not arguments.redraw:
+        preset = PRESETS[arguments.preset]
+        measure(preset, arguments.nets, out, data_dir, Record(out, parser.module, argv))
     gather(out)
-    if not (out / figures.TABLE).exists() and not (out / figures.SGD_TABLE).exists():
-        raise UserError(f"nothing measured in {out}; run without 'figures' first")
+    if not (out / figures.SGD_TABLE).exists():
+        stored(out / figures.TABLE)
     figures.draw(out)
     return 0
 
 
 def measure(
-    preset: Preset, nets: list[str] | None, out: Path, data_dir: str | None, argv: list[str]
+    preset: Preset, nets: list[str] | None, out: Path, data_dir: str | None, record: Record
 ) -> None:
     """Measures the cells that are not stored yet, each into a file of its own."""
     from experiments.init_gradients.measure import measure_cell  # starts JAX
@@ -63,9 +68,8 @@ def measure(
         cells = [cell for cell in cells if cell.net in nets]
     enable_compilation_cache()
     (out / "cells").mkdir(parents=True, exist_ok=True)
-    record = Record(out, MODULE, argv)
-    stored = stored_cells(out)
-    left = [cell for cell in cells if cell not in stored]
+    known_cells = stored_cells(out)
+    left = [cell for cell in cells if cell not in known_cells]
     print(f"{len(cells)} cells, {len(cells) - len(left)} of them stored in {out}", flush=True)
     start = time.perf_counter()
     for done, cell in enumerate(left, 1):
@@ -76,14 +80,13 @@ def measure(
         print(f"{done}/{len(left)}  {cell.name}  about {seconds / 60:.0f} min left", flush=True)
 
 
-def descend(out: Path, data_dir: str | None, argv: list[str]) -> None:
-    """Makes the runs of SGD and stores what they show."""
+def descend(out: Path, data_dir: str | None, record: Record) -> None:
+    """Makes the runs of SGD and stores their gradients and losses."""
     from experiments.init_gradients.sgd import QUESTIONS, SGD_COLUMNS, measure_descent
 
     enable_compilation_cache()
     path = out / figures.SGD_TABLE
     path.parent.mkdir(parents=True, exist_ok=True)
-    record = Record(path.parent, MODULE, argv)
     rows = []
     for descent in QUESTIONS:
         rows += measure_descent(descent, real_images(data_dir), data_dir)
@@ -106,13 +109,11 @@ def stored_cells(out: Path) -> set[Cell]:
 
 
 def gather(out: Path) -> None:
-    """Moves the rows of the cells' files into the one table."""
+    """Moves the rows of the cells' files into one table."""
     files = _files(out)
     if not files:
         return
-    table = read_table(*files)
-    columns = zip(*table.values(), strict=True)
-    write_table(out / figures.TABLE, (dict(zip(table, row, strict=True)) for row in columns))
+    write_table(out / figures.TABLE, table_rows(read_table(*files)))
     for path in files:
         if path.parent != out:
             path.unlink()

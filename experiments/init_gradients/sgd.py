@@ -1,4 +1,4 @@
-"""What a few steps of SGD do to an initialisation: the gradients after them, and the loss."""
+"""How a few steps of SGD change an initialisation: the gradients after them, and the loss."""
 
 import dataclasses
 from collections.abc import Callable
@@ -26,7 +26,7 @@ SGD_COLUMNS = (*COLUMNS[:-3], "width", "learning_rate", *COLUMNS[-3:])
 
 @dataclasses.dataclass(frozen=True)
 class Descent:
-    """Runs of SGD, without momentum or decay, from one initialisation at several rates."""
+    """Runs of SGD without momentum or decay, from one initialisation at several rates."""
 
     net: str
     init: str
@@ -41,9 +41,9 @@ class Descent:
 
 SHORT = (0, 1, 10, 30)
 QUESTIONS = (
-    # How the growth of the gradient with batch norm changes. Widths do not enter it.
+    # How the growth of the gradient with batch norm changes. It does not depend on the width.
     Descent("D", "he_fan_in", "batch", "none", 0.25, (0.1,), 5, (0, 1, 10, 100), 32),
-    # Whether the paper's "variance 10^-2" trains, beside what does: the paper's net A, true width.
+    # Whether the paper's "variance 10^-2" trains, beside He's: the paper's net A at full width.
     Descent("A", "paper_variance", "none", "max", 1.0, (1e-2, 1e-4, 1e-6, 1e-8), 1, SHORT, 16),
     Descent("A", "he_fan_in", "none", "max", 1.0, (1e-2,), 1, SHORT, 16),
 )

@@ -1,4 +1,4 @@
-"""What the table of measurements says, beside theory: decays, ratios, growth, steps of SGD."""
+"""Tables of measurement beside theory: decays, ratios, growth, steps of SGD."""
 
 import functools
 from pathlib import Path
@@ -54,7 +54,7 @@ def decay(scales: np.ndarray) -> tuple[float, float, float]:
 
 
 def growth(scales: np.ndarray) -> tuple[float, float, float]:
-    """Returns the growth a layer backwards past the `SETTLED` first: mean and 95% interval."""
+    """Returns the growth per layer, backwards, after the first `SETTLED`: mean, 95% interval."""
     layers = scales.shape[1] - 2 - SETTLED  # the last has the classifier behind it
     return _geometric((scales[:, SETTLED] / scales[:, -2]) ** (1 / layers))
 
@@ -65,14 +65,14 @@ def _geometric(ratios: np.ndarray) -> tuple[float, float, float]:
 
 
 def out_of_range(scales: np.ndarray) -> str:
-    """Returns "overflow" or "underflow" where float32 does not hold a cell's gradients, else ""."""
+    """Returns "overflow" or "underflow" if a cell's gradients do not fit float32, else ""."""
     if not np.isfinite(scales).all():
         return "overflow"
     return "" if scales.all() else "underflow"
 
 
 def write_decays(path: Path, gradients: Table) -> None:
-    """Writes first over last convolution, and a layer, measured and predicted, for every cell."""
+    """Writes every cell's gradient, first over last convolution: measured and predicted."""
     head = [*KEYS, "seeds", "measured", "95% interval", "predicted", "measured / predicted"]
     head += ["a layer, measured", "a layer, predicted", "textbook"]
     lines = []
@@ -100,8 +100,8 @@ def write_decays(path: Path, gradients: Table) -> None:
     path.write_text(markdown(head, lines))
 
 
-# What is asked of two cells: how many times larger the second's decay is. Their other keys: ReLU,
-# no norm, pooling by stride.
+# Pairs of cells: how many times larger is the decay of the second? Both have ReLU, no norm and
+# pooling by stride.
 COMPARISONS = (
     ("C against D, std 0.01", ("C", "paper"), ("D", "paper"), "noise", 16),
     ("C against D, std 0.01, 224 pixels", ("C", "paper"), ("D", "paper"), "noise-224px", 2),
@@ -137,7 +137,7 @@ def write_comparisons(path: Path, gradients: Table) -> None:
 
 
 def write_agreement(path: Path, gradients: Table) -> None:
-    """Writes how far measurement and theory agree, over nets and initialisers, by all the rest."""
+    """Writes measured over predicted decay: its range over nets and initialisers."""
     kinds: dict[tuple, list[tuple[float, str]]] = {}
     beyond: dict[tuple, int] = {}
     for key, scales in groups(gradients):
@@ -159,7 +159,7 @@ def write_agreement(path: Path, gradients: Table) -> None:
 
 
 def write_growths(path: Path, wide: Table) -> None:
-    """Writes the growth a layer with batch norm by width and number of samples."""
+    """Writes the growth per layer with batch norm, by width and number of samples."""
     head = ["channels", "of the images", "samples a channel", "seeds", "measured", "95% interval"]
     head += ["predicted"]
     lines = []

@@ -1,14 +1,14 @@
-"""How many photos a core decodes, rescales and crops a second.
+"""Measures how many photos per second one core decodes, rescales and crops.
 
-python -m experiments.input_pipeline.run [--preset=quick|full] [--photos=DIR] [--out=DIR]
+    python -m experiments.input_pipeline.run [--preset=NAME] [--photos=DIR] [--out=DIR]
+
+The presets are smallest, quick and full (the default). Writes input_pipeline.csv, a line per way to
+decode, and input_pipeline.json, which also has versions and machine.
 """
 
 import csv
-import importlib.metadata
+import dataclasses
 import io
-import json
-import os
-import platform
 import resource
 import statistics
 import tempfile
@@ -22,10 +22,13 @@ from ml_collections import ConfigDict
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
-from vgg_jax.cli import CommandParser, run_command
+from vgg_jax.cli import run_command
 from vgg_jax.data.pipeline import TrainPipeline
 from vgg_jax.data.preprocessing import open_image, resized_crop
 from vgg_jax.data.sources import open_source
+from vgg_jax.runs.directory import write_json
+from vgg_jax.runs.experiments import ExperimentParser
+from vgg_jax.runs.record import record
 
 try:
     import simplejpeg
@@ -35,13 +38,45 @@ except ImportError:
 SHORTEST, CROP = 256, 224
 POSITION = (0.3, 0.6)  # of the crop
 GRAIN = 8.0  # standard deviation of the noise that brings enlarged photos to the bytes of real ones
-SIZES = {"500x375": (500, 375), "2000x1500": (2000, 1500)}
+PACKAGES = ("pillow", "opencv-python-headless", "grain", "simplejpeg")
 
 Crop = Callable[[bytes], np.ndarray]
 
 
+@dataclasses.dataclass(frozen=True)
+class Preset:
+    """How much is measured.
+
+    Attributes:
+      photos: how many of a folder's photos are used.
+      repeats: how often each way is timed.
+      steps: steps of the training pipeline that are timed.
+      sizes: width and height that photos are enlarged to; the pipeline reads the first.
+      pngs: number of 32x32 PNGs.
+      batch_size: of the training pipeline.
+      files: number of files that the training pipeline reads.
+      workers: numbers of worker processes of the training pipeline.
+    """
+
+    photos: int
+    repeats: int
+    steps: int
+    sizes: tuple[tuple[int, int], ...] = ((500, 375), (2000, 1500))
+    pngs: int = 1000
+    batch_size: int = 64
+    files: int = 256
+    workers: tuple[int, ...] = (0, 1, 2)
+
+
+PRESETS = {
+    "smallest": Preset(2, 1, 16, ((500, 375),), pngs=20, batch_size=8, files=16, workers=(0,)),
+    "quick": Preset(4, 2, 8),
+    "full": Preset(24, 5, 16),
+}
+
+
 def pillow(encoded: bytes, *, scaled: bool) -> np.ndarray:
-    """This project's way: antialiased bilinear, only the pixels that the crop keeps."""
+    """The way of this project: antialiased bilinear, only the pixels that the crop keeps."""
     image = open_image(encoded, min_side=SHORTEST if scaled else None)
     return resized_crop(image, SHORTEST, CROP, POSITION)
 
@@ -57,7 +92,7 @@ def pillow_whole(encoded: bytes) -> np.ndarray:
 
 
 def opencv(encoded: bytes, *, scaled: bool, interpolation: int) -> np.ndarray:
-    """Cuts the crop's pixels out, to whole pixels, and resizes them."""
+    """Cuts out the pixels of the crop, rounded to whole pixels, and resizes them."""
     flag = cv2.IMREAD_COLOR_RGB
     if scaled:
         with Image.open(io.BytesIO(encoded)) as header:
@@ -71,7 +106,7 @@ def opencv(encoded: bytes, *, scaled: bool, interpolation: int) -> np.ndarray:
 
 
 def simplejpeg_scaled(encoded: bytes, *, interpolation: int) -> np.ndarray:
-    """Decodes at the least n/8 of the size that is large enough, then as `opencv`."""
+    """Decodes at the smallest n/8 of the size that is large enough; crops as `opencv` does."""
     image = simplejpeg.decode_jpeg(encoded, min_height=SHORTEST, min_width=SHORTEST)
     return _cut(image, interpolation)
 
@@ -108,7 +143,7 @@ def methods() -> dict[str, Crop]:
         ),
     }
     if simplejpeg is None:
-        print("simplejpeg is not installed: left out (pip install simplejpeg)")
+        print("simplejpeg is not installed, so it is not measured (pip install simplejpeg)")
         return found
     return found | {
         "simplejpeg, Pillow crop only": simplejpeg_pillow,
@@ -135,7 +170,7 @@ def cpu_seconds(ways: dict[str, Crop], files: list[bytes], repeats: int) -> dict
 
 
 def row(subject: str, method: str, count: int, seconds: list[float], **more: object) -> dict:
-    """Returns a row of the table: images of a core a second, median and range."""
+    """Returns a row of the table: images per second and core, median and range."""
     rates = [count / value for value in seconds]
     return {
         "subject": subject,
@@ -155,7 +190,7 @@ def photos(folder: Path | None, count: int) -> list[Image.Image]:
 
 
 def enlarged(images: list[Image.Image], size: tuple[int, int]) -> list[bytes]:
-    """Returns JPEGs of the images at a size, with grain, so that they have the bytes of photos."""
+    """Returns JPEGs of the images at a size, with grain so that they compress as photos do."""
     rng = np.random.default_rng(0)
     files = []
     for image in images:
@@ -189,10 +224,10 @@ def measure_crops(files: dict[str, list[bytes]], repeats: int) -> list[dict]:
     return rows
 
 
-def measure_small_pngs(repeats: int) -> list[dict]:
+def measure_small_pngs(count: int, repeats: int) -> list[dict]:
     """Measures the decode of 32x32 PNGs, which is how TFDS stores CIFAR-10."""
     rng = np.random.default_rng(0)
-    smooth = [Image.fromarray(rng.integers(0, 256, (8, 8, 3), np.uint8)) for _ in range(1000)]
+    smooth = [Image.fromarray(rng.integers(0, 256, (8, 8, 3), np.uint8)) for _ in range(count)]
     files = [_encoded(np.asarray(image.resize((32, 32))), "PNG") for image in smooth]
     ways: dict[str, Crop] = {
         "Pillow": lambda e: np.asarray(open_image(e)),
@@ -202,19 +237,19 @@ def measure_small_pngs(repeats: int) -> list[dict]:
     return [row("32x32 PNG", name, len(files), seconds[name]) for name in ways]
 
 
-def measure_pipeline(encoded: list[bytes], steps: int, repeats: int) -> list[dict]:
+def measure_pipeline(encoded: list[bytes], preset: Preset) -> list[dict]:
     """Measures the whole training pipeline at several numbers of workers.
 
-    CPU seconds of this process and its workers, of a long run less those of a short one, so that
-    starting the workers does not count.
+    Counts the CPU seconds of this process and its workers: those of a long run minus those of a
+    short one, so that starting the workers does not count.
     """
     rows = []
     with tempfile.TemporaryDirectory() as folder:
-        for number in range(256):
+        for number in range(preset.files):
             path = Path(folder, "train", str(number % 8), f"{number}.jpg")
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(encoded[number % len(encoded)])
-        for workers in (0, 1, 2):
+        for workers in preset.workers:
             data = ConfigDict(
                 {
                     "source": "folder",
@@ -222,7 +257,7 @@ def measure_pipeline(encoded: list[bytes], steps: int, repeats: int) -> list[dic
                     "train_split": "train",
                     "eval_split": "train",
                     "image_size": CROP,
-                    "batch_size": 64,
+                    "batch_size": preset.batch_size,
                     "augment": "scale_crop",
                     "scale": (256, 512),
                     "workers": workers,
@@ -230,10 +265,13 @@ def measure_pipeline(encoded: list[bytes], steps: int, repeats: int) -> list[dic
             )
             pipeline = TrainPipeline(open_source(data, "train"), data, seed=0)
             seconds = [
-                _consumed(pipeline, 4 + steps) - _consumed(pipeline, 4) for _ in range(repeats)
+                _consumed(pipeline, 4 + preset.steps) - _consumed(pipeline, 4)
+                for _ in range(preset.repeats)
             ]
             method = f"{workers} worker processes" if workers else "threads"
-            rows.append(row("TrainPipeline, 500x375, S in 256..512", method, 64 * steps, seconds))
+            size = f"{preset.sizes[0][0]}x{preset.sizes[0][1]}"
+            count = preset.batch_size * preset.steps
+            rows.append(row(f"TrainPipeline, {size}, S in 256..512", method, count, seconds))
     return rows
 
 
@@ -252,51 +290,37 @@ def _consumed(pipeline: TrainPipeline, steps: int) -> float:
     return now() - started
 
 
-def environment() -> dict:
-    """Returns versions and hardware."""
-    packages = ["pillow", "opencv-python-headless", "numpy", "grain"]
-    if simplejpeg is not None:
-        packages.append("simplejpeg")
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    models = [line for line in lines if line.startswith("model name")]
-    return {
-        "python": platform.python_version(),
-        **{package: importlib.metadata.version(package) for package in packages},
-        "cpu": models[0].split(":")[1].strip() if models else platform.processor(),
-        "cores": os.cpu_count(),
-    }
-
-
-def main(arguments: list[str]) -> int:
-    """Runs the command line."""
-    parser = CommandParser("experiments.input_pipeline.run", __doc__)
-    parser.add_argument("--preset", choices=("quick", "full"), default="full")
+def main(argv: list[str]) -> int:
+    """Runs the command line; returns its exit status."""
+    parser = ExperimentParser(
+        __file__, __doc__, presets=[*PRESETS], default_preset="full", redraw=False
+    )
     parser.add_argument(
         "--photos", type=Path, help="folder of photos (default: scikit-learn's two)"
     )
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
-    options = parser.parse_args(arguments)
+    options = parser.parse_args(argv)
     cv2.setNumThreads(1)
-    count, repeats, steps = (4, 2, 8) if options.preset == "quick" else (24, 5, 16)
+    preset = PRESETS[options.preset]
 
-    images = photos(options.photos, count)
+    images = photos(options.photos, preset.photos)
     files = {"as they are": [_encoded(np.asarray(i), "JPEG", quality=92) for i in images]}
-    files |= {name: enlarged(images, size) for name, size in SIZES.items()}
-    rows = measure_crops(files, repeats) + measure_small_pngs(repeats)
-    rows += measure_pipeline(files["500x375"], steps, repeats)
+    files |= {f"{size[0]}x{size[1]}": enlarged(images, size) for size in preset.sizes}
+    rows = measure_crops(files, preset.repeats) + measure_small_pngs(preset.pngs, preset.repeats)
+    rows += measure_pipeline([*files.values()][1], preset)
 
     options.out.mkdir(parents=True, exist_ok=True)
-    result = {"environment": environment(), "photos": len(images), "rows": rows}
-    (options.out / "input_pipeline.json").write_text(json.dumps(result, indent=1) + "\n")
+    described = record(parser.module, argv, PACKAGES)
+    write_json(
+        options.out / "input_pipeline.json", {"photos": len(images), "rows": rows} | described
+    )
     with (options.out / "input_pipeline.csv").open("w", newline="") as file:
         names = dict.fromkeys(name for each in rows for name in each)
-        writer = csv.DictWriter(file, names)
+        writer = csv.DictWriter(file, names, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
     for each in rows:
         rate = each["images_per_core_second"]
-        print(f"{each['subject']:38} {each['method']:42} {rate:9.1f} images a core second")
+        print(f"{each['subject']:38} {each['method']:42} {rate:9.1f} images per second and core")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""The training step of VGG-16 at 224 pixels, compiled for machines that are not here.
+"""The training step of VGG-16 at 224 pixels, compiled for machines that need not be present.
 
 XLA compiles for a TPU ahead of time on any computer that has libtpu installed. Arguments are
 abstract: no image and no parameter is ever allocated.
@@ -31,7 +31,7 @@ class Program:
     devices: int = 1
     batch_size: int = 256
     compute_dtype: str = "float32"
-    # As a TPU multiplies by itself; several such products make an exact one, slow to compile.
+    # The default of TPUs. More exact products consist of several of these and compile slowly.
     matmul_precision: str = "bfloat16"
     remat: bool = False
     accumulate: int = 1
@@ -78,7 +78,7 @@ def compile_step(program: Program, devices: list[jax.Device]) -> Compiled:
             ("mask", (count,), jnp.bool_),
         )
     }
-    # With the convolutions of accelerators, also where a CPU's compiler divides the work.
+    # Use the convolutions of accelerators, even if the CPU's compiler divides the work.
     return train_step.trace(state, batch).lower(lowering_platforms=("tpu",)).compile()
 
 
@@ -105,8 +105,7 @@ _ARRAY = re.compile(r"\b(pred|[a-z]+?)(\d*)(?:e\w+)?\[([\d,]*)\]")
 def collectives(text: str) -> list[dict[str, str | int]]:
     """Returns kind, dtype, group size and bytes of every collective operation in HLO text.
 
-    The bytes are those of the whole array that the devices of a group come to share: what is
-    reduced, gathered or scattered.
+    The bytes are those of the whole array that a group of devices reduces, gathers or scatters.
     """
     found = []
     for line in text.splitlines():

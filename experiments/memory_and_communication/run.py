@@ -5,13 +5,15 @@
 Memory, and communication in bfloat16, as compiled for TPUs: needs libtpu (`pip install -e
 '.[tpu]'`) but no TPU. Communication in float32 as divided among eight CPU devices, which takes
 seconds. A program whose file is in DIR/programs is not compiled again. Then writes the tables
-`memory.md`, `communication.md` and `scaling.md`, and `record.json`.
+`memory.md`, `communication.md` and `scaling.md`, and `record.json`. `--redraw` only writes the
+tables again.
 """
 
 import dataclasses
 import importlib.metadata
 import json
 import os
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -24,17 +26,19 @@ from experiments.memory_and_communication.programs import (
     memory,
     tpu,
 )
-from vgg_jax.cli import CommandParser, run_command
-from vgg_jax.errors import UserError
+from vgg_jax.cli import run_command
+from vgg_jax.errors import unknown_name
+from vgg_jax.runs.experiments import ExperimentParser, measured_once, stored
 from vgg_jax.runs.record import Record
+from vgg_jax.runs.tables import markdown
 
 GB = 10**9
 SIZES = (16, 24, 40, 80)  # GB
-ONE_DEVICE = "v5p:2x2x1"  # 95 GB a chip: what does not fit in less still compiles
+ONE_DEVICE = "v5p:2x2x1"  # 95 GB per chip, so that large programs compile too
 EIGHT_DEVICES = "v5e:2x4"
-CPU = "cpu"  # eight virtual devices, among which the same part of XLA divides the work
+CPU = "cpu"  # eight virtual devices: the same part of XLA divides the work
 
-# Name -> topology and program.
+# Name: topology and program.
 PROGRAMS: dict[str, tuple[str, Program]] = {
     "float32": (ONE_DEVICE, Program()),
     "float32_remat": (ONE_DEVICE, Program(remat=True)),
@@ -58,31 +62,44 @@ PROGRAMS: dict[str, tuple[str, Program]] = {
 
 def main(argv: list[str]) -> int:
     """Runs the command line; returns its exit status."""
-    parser = CommandParser("experiments.memory_and_communication.run", __doc__)
-    parser.add_argument("--programs", default=",".join(PROGRAMS), help="which to compile")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
+    parser = ExperimentParser(__file__, __doc__)
+    parser.add_argument(
+        "--programs",
+        type=lambda names: names.split(","),
+        default=[*PROGRAMS],
+        help="names of the programs to compile; default: all",
+    )
     arguments = parser.parse_args(argv)
-    jax.config.update("jax_num_cpu_devices", 8)
-    running = Record(arguments.out, "experiments.memory_and_communication.run", argv)
     folder = arguments.out / "programs"
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in arguments.programs.split(","):
+    if not arguments.redraw:
+        jax.config.update("jax_num_cpu_devices", 8)
+        compile_programs(arguments.programs, folder, Record(arguments.out, parser.module, argv))
+    write_tables(stored(folder), arguments.out)
+    return 0
+
+
+def compile_programs(names: list[str], folder: Path, running: Record) -> None:
+    """Compiles the programs that are not stored in the folder yet."""
+    for name in names:
         if name not in PROGRAMS:
-            raise UserError(f"no program {name!r}; there are {', '.join(PROGRAMS)}")
-        path = folder / f"{name}.json"
-        if not path.exists():
-            path.write_text(json.dumps(measured(*PROGRAMS[name]), indent=1) + "\n")
-        print(name, json.loads(path.read_text())["memory"], flush=True)
+            raise unknown_name("program", name, PROGRAMS)
+    for name in names:
+        topology, program = PROGRAMS[name]
+        compiled = partial(measured, topology, program)
+        print(name, measured_once(folder / f"{name}.json", compiled)["memory"], flush=True)
+        running.write()
+
+
+def write_tables(folder: Path, out: Path) -> None:
+    """Writes the tables of all stored programs."""
     results = {
         name: json.loads((folder / f"{name}.json").read_text())
         for name in PROGRAMS
         if (folder / f"{name}.json").exists()
     }
-    (arguments.out / "memory.md").write_text(memory_table(results))
-    (arguments.out / "communication.md").write_text(communication_table(results))
-    (arguments.out / "scaling.md").write_text(scaling.table(results))
-    running.write()
-    return 0
+    (out / "memory.md").write_text(memory_table(results))
+    (out / "communication.md").write_text(communication_table(results))
+    (out / "scaling.md").write_text(scaling.table(results))
 
 
 def measured(topology: str, program: Program) -> dict:
@@ -112,34 +129,38 @@ def measured(topology: str, program: Program) -> dict:
 
 
 def memory_table(results: dict[str, dict]) -> str:
-    """Returns what one device needs, and which sizes of memory hold it."""
-    lines = [
-        "| compiled for | compute dtype | remat | accumulate | state and batch | temporary | peak "
-        "| fits in |",
-        "| --- | --- | --- | ---: | ---: | ---: | ---: | --- |",
-    ]
+    """Returns the memory that one device needs, and the sizes of memory that suffice."""
+    head = ["compiled for", "compute dtype", "remat", "accumulate", "state and batch", "temporary"]
+    head += ["peak", "fits in"]
+    lines = []
     for result in results.values():
         program, need = result["program"], result["memory"]
         if program["devices"] > 1:
             continue
         fits = [str(size) for size in SIZES if need["peak"] <= size * GB]
         lines.append(
-            f"| {'a CPU' if result['topology'] == CPU else 'a TPU'} "
-            f"| {program['compute_dtype']} | {'yes' if program['remat'] else 'no'} "
-            f"| {program['accumulate']} | {need['state and batch'] / GB:.2f} GB "
-            f"| {need['temporary'] / GB:.2f} GB | {need['peak'] / GB:.2f} GB "
-            f"| {', '.join(fits) + ' GB' if fits else 'none of them'} |"
+            [
+                "a CPU" if result["topology"] == CPU else "a TPU",
+                program["compute_dtype"],
+                yes_or_no(program["remat"]),
+                program["accumulate"],
+                *(f"{need[kind] / GB:.2f} GB" for kind in ("state and batch", "temporary", "peak")),
+                ", ".join(fits) + " GB" if fits else "none of them",
+            ]
         )
-    return "\n".join(lines) + "\n"
+    return markdown(head, lines, "lllrrrrl")
+
+
+def yes_or_no(setting: bool) -> str:
+    """Returns the word for a table."""
+    return "yes" if setting else "no"
 
 
 def communication_table(results: dict[str, dict]) -> str:
-    """Returns what the devices share in a step, and what each sends for it in a ring."""
-    lines = [
-        "| devices | model | shard_optimizer | compute dtype | batch | operation | MB shared | "
-        "MB sent by each |",
-        "| ---: | ---: | --- | --- | ---: | --- | ---: | ---: |",
-    ]
+    """Returns what the devices share in a step, and what each one sends in a ring."""
+    head = ["devices", "model", "shard_optimizer", "compute dtype", "batch", "operation"]
+    head += ["MB shared", "MB sent by each"]
+    lines = []
     for result in results.values():
         program = result["program"]
         if program["devices"] == 1:
@@ -148,12 +169,18 @@ def communication_table(results: dict[str, dict]) -> str:
             if row["bytes"] < 10**6:  # scalars, labels
                 continue
             lines.append(
-                f"| {program['devices']} | {program['model']} "
-                f"| {'yes' if program['shard_optimizer'] else 'no'} | {program['compute_dtype']} "
-                f"| {program['batch_size']} | {row['kind']} of {row['dtype']} among {row['group']} "
-                f"| {row['bytes'] / 1e6:.1f} | {scaling.sent(row) / 1e6:.1f} |"
+                [
+                    program["devices"],
+                    program["model"],
+                    yes_or_no(program["shard_optimizer"]),
+                    program["compute_dtype"],
+                    program["batch_size"],
+                    f"{row['kind']} of {row['dtype']} among {row['group']}",
+                    f"{row['bytes'] / 1e6:.1f}",
+                    f"{scaling.sent(row) / 1e6:.1f}",
+                ]
             )
-    return "\n".join(lines) + "\n"
+    return markdown(head, lines, "rrllrlrr")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,12 @@
-"""A model, on paper, of how training scales: counted bytes, published speeds, one assumption.
+"""A model of how training scales: counted bytes, published speeds and one assumption.
 
 A step takes compute / (assumed share of the peak) + bytes sent / link speed; nothing overlaps, so
-the efficiency is a lower bound of what the links allow. Nothing here was measured on such machines.
+the efficiency is a lower bound of what the links allow. Nothing was measured on such machines.
 """
 
 from dataclasses import dataclass
+
+from vgg_jax.runs.tables import markdown
 
 FLOP_AN_IMAGE = 3 * 2 * 15.470e9  # VGG-16 at 224 pixels, forward and backward
 SHARE_OF_PEAK = 0.4  # assumed
@@ -12,10 +14,10 @@ SHARE_OF_PEAK = 0.4  # assumed
 
 @dataclass(frozen=True)
 class Machine:
-    """Published peak arithmetic (FLOP/s) and link speed (bytes a second, one direction).
+    """Published peak arithmetic (FLOP/s) and link speed (bytes per second, one direction).
 
-    The program is one that was compiled for eight devices. On more, each shares the same arrays in
-    plain data parallel training, so that only the ring is longer.
+    The program was compiled for eight devices. In plain data parallel training more devices share
+    the same arrays, and only the ring is longer.
     """
 
     name: str
@@ -23,7 +25,7 @@ class Machine:
     link: float
     program: str
     devices: int = 8
-    images: int = 32  # a device
+    images: int = 32  # per device
 
 
 # In one direction: 8 and 16 GT/s a lane, 16 lanes, 128 of 130 bits (PCI Express 3.0 and 4.0).
@@ -53,10 +55,8 @@ def sent(row: dict) -> float:
 
 def table(results: dict[str, dict]) -> str:
     """Returns the modelled efficiency of every machine whose program was compiled."""
-    lines = [
-        "| machine | images a device | compute | communication | efficiency |",
-        "| --- | ---: | ---: | ---: | ---: |",
-    ]
+    head = ["machine", "images a device", "compute", "communication", "efficiency"]
+    lines = []
     for machine in MACHINES:
         if machine.program not in results:
             continue
@@ -65,11 +65,10 @@ def table(results: dict[str, dict]) -> str:
         longer = machine.devices // 8
         size = sum(sent(row | {"group": row["group"] * longer}) for row in rows)
         communication = size / machine.link
-        lines.append(
-            f"| {machine.name} | {machine.images} | {compute * 1e3:.1f} ms "
-            f"| {communication * 1e3:.1f} ms | {compute / (compute + communication):.0%} |"
-        )
-    return "\n".join(lines) + "\n\n" + paper_check()
+        times = [f"{seconds * 1e3:.1f} ms" for seconds in (compute, communication)]
+        efficiency = f"{compute / (compute + communication):.0%}"
+        lines.append([machine.name, machine.images, *times, efficiency])
+    return markdown(head, lines, "lrrrr") + "\n" + paper_check()
 
 
 def paper_check() -> str:
@@ -80,11 +79,11 @@ def paper_check() -> str:
     """
     gradient, iterations = 553.4e6, 370_000
     ways = {"a ring": 2 * 3 / 4 * gradient, "one GPU that gathers and returns": 2 * 3 * gradient}
-    lines = ["| 4 Titan Black | 2 weeks | 3 weeks | paper |", "| --- | ---: | ---: | ---: |"]
+    lines = []
     for way, size in ways.items():
         speedups = []
         for weeks in (2, 3):
             step = weeks * 7 * 86400 / iterations
             speedups.append(4 * (step - size / PCIE_3) / step)
-        lines.append(f"| all-reduce by {way} | {speedups[0]:.2f} | {speedups[1]:.2f} | 3.75 |")
-    return "\n".join(lines) + "\n"
+        lines.append([f"all-reduce by {way}", *(f"{speedup:.2f}" for speedup in speedups), "3.75"])
+    return markdown(["4 Titan Black", "2 weeks", "3 weeks", "paper"], lines, "lrrr")

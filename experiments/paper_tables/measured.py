@@ -1,4 +1,4 @@
-"""Tables 3 to 7, measured by the paper's protocols on the weights and images at hand."""
+"""Tables 3 to 7, measured by the paper's protocols on given weights and images."""
 
 import dataclasses
 import json
@@ -14,7 +14,7 @@ from vgg_jax.errors import UserError
 from vgg_jax.runs.directory import write_json
 
 JITTERED = "256-512"  # training scale drawn between the two; the published D and E have it
-# Scales Q at which a net trained at S is tested, where there are several (sections 4.2 and 4.4).
+# Scales Q at which a net trained at S is tested, if there are several (sections 4.2 and 4.4).
 TEST_SCALES = {"256": (224, 256, 288), "384": (352, 384, 416), JITTERED: (256, 384, 512)}
 TABLES = (3, 4, 5, 6)
 NO_RUN = "No run here yet."
@@ -47,7 +47,7 @@ class Evaluation:
 
     @property
     def name(self) -> str:
-        """Says what it is, as a key in the stored results."""
+        """The key of the evaluation in the stored results."""
         nets = "; ".join(f"{net} at {','.join(map(str, scales))}" for net, scales in self.nets)
         return f"{self.protocol}: {nets}"
 
@@ -75,7 +75,7 @@ def parse_weights(arguments: list[str]) -> dict[str, Path]:
 
 
 def evaluations(table: Table) -> Iterator[tuple[tuple[str, ...], Evaluation]]:
-    """Yields what each row of Tables 3 to 6 asks for."""
+    """Yields the keys of each row of Tables 3 to 6, and its evaluation."""
     for keys, _ in table.rows:
         match table.number:
             case 3 | 4:
@@ -99,18 +99,18 @@ def measure(
     store: Path,
     described: Mapping[str, Any],
 ) -> None:
-    """Makes every evaluation for which there are weights, adding to the results in `store`.
+    """Makes every evaluation for which there are weights, and adds it to the results in `store`.
 
-    What is stored of the same weights and images is not made again. Each net goes over the images
-    once for a protocol and scale; rows average what is kept of that in `probabilities/` beside
-    `store`, 4 bytes an image and class.
+    Stored evaluations of the same weights and images are not made again. Each net sees the images
+    once per protocol and scale. Its probabilities are kept in `probabilities/` beside `store`,
+    4 bytes per image and class, and rows average them.
 
     Args:
       tables: by number.
       weights: as of `parse_weights`.
       folder: class folders of images.
       store: file of the results.
-      described: how they came about, kept with each.
+      described: the record of the run, stored with each result.
     """
     source = open_folder(str(folder), "", ())
     wanted = {e.name: e for n in TABLES if n in tables for _, e in evaluations(tables[n])}
@@ -186,7 +186,7 @@ def read_results(store: Path) -> dict[str, dict[str, Any]]:
 def measured_cells(
     tables: Mapping[int, Table], number: int, store: Path
 ) -> tuple[Cells, list[str]]:
-    """Returns the cells of a table that were measured, and what they were measured on."""
+    """Returns the measured cells of a table, and footnotes about their images."""
     if number == 7:
         return _repeated_cells(tables, store)
     results = read_results(store)

@@ -1,12 +1,13 @@
-"""Prints and writes the tables of the VGG paper beside what this project gives.
+"""Prints and writes the tables of the VGG paper, each published figure beside this project's.
 
     python -m experiments.paper_tables.run
     python -m experiments.paper_tables.run --tables 3 4 --weights D=vgg16.safetensors --data_dir=DIR
 
 DIR has class folders of images, such as the validation set of ILSVRC-2012. Weights are named by
-net, and by training scale where that is not [256;512]: D=FILE, D@256=FILE, E@384=FILE. Tables 1
-and 2 are computed from the networks; 3 to 7 have figures of what was evaluated, now or before (kept
-in OUT/measured.json); a cell without a run stays empty, marked "-".
+net, and by training scale if that is not [256;512]: D=FILE, D@256=FILE, E@384=FILE. Tables 1 and 2
+are computed from the networks. Tables 3 to 7 show evaluations, of this run and of earlier ones
+(stored in OUT/measured.json); "-" marks a cell without one. Without --weights the tables are
+written from stored results.
 """
 
 from pathlib import Path
@@ -21,23 +22,22 @@ from experiments.paper_tables.tables import (
     read_tables,
     write_csv,
 )
-from vgg_jax.cli import CommandParser, run_command
+from vgg_jax.cli import run_command
 from vgg_jax.errors import UserError
+from vgg_jax.runs.experiments import ExperimentParser
 from vgg_jax.runs.record import record
 from vgg_jax.xla import enable_compilation_cache
 
-RESULTS = Path(__file__).parent / "results"
 FORMATS = {"md": markdown, "tex": latex}
 
 
 def main(argv: list[str]) -> int:
     """Runs the command line; returns its exit status."""
     tables = read_tables()
-    parser = CommandParser("experiments.paper_tables.run", __doc__)
+    parser = ExperimentParser(__file__, __doc__, redraw=False)
     parser.add_argument("--tables", type=int, nargs="+", choices=list(tables), default=list(tables))
     parser.add_argument("--weights", nargs="+", default=[], metavar="NET=FILE")
     parser.add_argument("--data_dir", type=Path, help="class folders of images to evaluate")
-    parser.add_argument("--out", type=Path, default=RESULTS)
     arguments = parser.parse_args(argv)
     weights = parse_weights(arguments.weights)
     if weights and arguments.data_dir is None:
@@ -47,7 +47,7 @@ def main(argv: list[str]) -> int:
     if weights:
         chosen = {number: tables[number] for number in arguments.tables}
         enable_compilation_cache()
-        described = record("experiments.paper_tables.run", argv)
+        described = record(parser.module, argv)
         measure(chosen, weights, arguments.data_dir, store, described)
     for number in arguments.tables:
         cells, footnotes = _cells(tables, number, store)
@@ -66,7 +66,7 @@ def write_table(table: Table, cells: Cells, footnotes: list[str], out: Path) -> 
 
 
 def _cells(tables: dict[int, Table], number: int, store: Path) -> tuple[Cells, list[str]]:
-    """Returns what this project gives for a table, and remarks on it."""
+    """Returns this project's figures for a table, and footnotes."""
     match number:
         case 1:
             return configurations(tables[1]), []

@@ -1,14 +1,16 @@
-"""The tables of the paper as data, and how a table beside the numbers measured here is written."""
+"""The tables of the paper as data, and how they are written beside the numbers of this project."""
 
 import csv
 import dataclasses
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-PUBLISHED = Path(__file__).parent / "published"
-NONE = "-"  # marks a cell without a figure, the paper's or one measured here
+from vgg_jax.runs import tables
 
-# (keys of the row, column) -> what was measured here, as text
+PUBLISHED = Path(__file__).parent / "published"
+NONE = "-"  # marks a figure that the paper or this project does not have
+
+# {(keys of the row, column): the figure of this project, as text}
 Cells = Mapping[tuple[tuple[str, ...], str], str]
 
 
@@ -35,13 +37,13 @@ class Table:
 
 def read_tables() -> dict[int, Table]:
     """Returns every table of the paper by its number."""
-    tables = {}
+    found = {}
     for about in _read(PUBLISHED / "titles.csv"):
         number, key_count = int(about["table"]), int(about["keys"])
         rows = _read(PUBLISHED / f"table_{number}.csv")
         names = tuple(rows[0])
         keys, columns = names[:key_count], names[key_count:]
-        tables[number] = Table(
+        found[number] = Table(
             number,
             about["title"],
             about["note"],
@@ -49,7 +51,7 @@ def read_tables() -> dict[int, Table]:
             columns,
             tuple((tuple(r[k] for k in keys), {c: r[c] for c in columns}) for r in rows),
         )
-    return tables
+    return found
 
 
 def _read(path: Path) -> list[dict[str, str]]:
@@ -60,14 +62,9 @@ def _read(path: Path) -> list[dict[str, str]]:
 def markdown(table: Table, cells: Cells, footnotes: list[str]) -> str:
     """Returns a table in Markdown, each cell "published / here"."""
     header = [*table.keys, *(f"{column}: paper / here" for column in table.columns)]
-    lines = [
-        f"### Table {table.number}. {table.title}",
-        "",
-        f"| {' | '.join(header)} |",
-        f"| {' | '.join('---' for _ in header)} |",
-    ]
-    lines += [f"| {' | '.join(row)} |" for row in _pairs(table, cells)]
-    return "\n".join([*lines, "", " ".join([table.note, *footnotes]).strip()]) + "\n"
+    lines = tables.markdown(header, _pairs(table, cells))
+    note = " ".join([table.note, *footnotes]).strip()
+    return f"### Table {table.number}. {table.title}\n\n{lines}\n{note}\n"
 
 
 def latex(table: Table, cells: Cells, footnotes: list[str]) -> str:

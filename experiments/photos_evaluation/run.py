@@ -1,34 +1,37 @@
 """VGG-19 on labelled photos, by the paper's protocols, against an independent implementation.
 
     python -m experiments.photos_evaluation.run --weights=FILE --data_dir=DIR [--out=DIR]
+    python -m experiments.photos_evaluation.run --redraw --data_dir=DIR [--out=DIR]
 
-DIR holds photos.csv, photos/ and photos_oracle.json. What is stored already under --out is not
-measured again; the table is rebuilt each time.
+DIR holds photos.csv, photos/ and photos_oracle.json. Results that are stored in --out are not
+measured again. `--redraw` only writes the table again.
 """
 
 import csv
 import json
 import time
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from vgg_jax.cli import CommandParser, run_command, show_progress
+from vgg_jax.cli import run_command, show_progress
 from vgg_jax.data.folder import FolderSource, imagenet_classes
 from vgg_jax.errors import UserError
 from vgg_jax.evaluation.accuracy import accuracy_report
 from vgg_jax.evaluation.probabilities import dataset_probabilities
-from vgg_jax.runs.directory import write_json
+from vgg_jax.runs.experiments import ExperimentParser, measured_once, stored
 from vgg_jax.runs.record import record
+from vgg_jax.runs.tables import markdown
 from vgg_jax.weights.store import Weights, load_weights
 from vgg_jax.xla import enable_compilation_cache
 
-RESULTS = Path(__file__).parent / "results"
 BATCH_SIZE = 16
 ALL = 500
-FEW = 100  # of the photos, for what takes long
+FEW = 100  # of the photos, for slow protocols
 SCALES = (256, 384, 512)  # of Table 4 of the paper
-# Protocol, scale and number of photos; cheap ones first.
+# Protocol, scale and number of photos, cheap ones first.
 CELLS = (
     ("center", 256, ALL),
     ("center", 256, FEW),
@@ -43,19 +46,25 @@ AVERAGES = {
 
 def main(argv: list[str]) -> int:
     """Runs the command line; returns its exit status."""
-    parser = CommandParser("experiments.photos_evaluation.run", __doc__)
-    parser.add_argument("--weights", type=Path, required=True, help="VGG-19's weights file")
+    parser = ExperimentParser(__file__, __doc__)
+    parser.add_argument("--weights", type=Path, help="VGG-19's weights file")
     parser.add_argument("--data_dir", type=Path, required=True, help="folder of photos.csv")
-    parser.add_argument("--out", type=Path, default=RESULTS)
     args = parser.parse_args(argv)
     if not (args.data_dir / "photos.csv").is_file():
         raise UserError(f"no photos.csv in {args.data_dir}: give the folder that holds it")
+    if args.redraw:
+        write_table(args.data_dir, stored(args.out))
+        return 0
+    if args.weights is None:
+        raise UserError("give --weights=FILE to measure, or --redraw")
     enable_compilation_cache()
     args.out.mkdir(parents=True, exist_ok=True)
     weights = load_weights(args.weights)
-    described = record("experiments.photos_evaluation.run", argv)
+    described = record(parser.module, argv)
     for protocol, scale, count in CELLS:
-        measure(weights, args.data_dir, args.out, protocol, scale, count, described)
+        stem = args.out / f"{protocol}_{scale}_{count}"
+        measured = partial(measure, weights, args.data_dir, stem, protocol, scale, count, described)
+        measured_once(stem.with_suffix(".json"), measured)
         write_table(args.data_dir, args.out)
     return 0
 
@@ -72,16 +81,13 @@ def open_photos(data_dir: Path, count: int) -> FolderSource:
 def measure(
     weights: Weights,
     data_dir: Path,
-    out: Path,
+    stem: Path,
     protocol: str,
     scale: int,
     count: int,
-    described: dict,
-) -> None:
-    """Stores the scores and the probabilities of one protocol at one scale."""
-    stem = out / f"{protocol}_{scale}_{count}"
-    if stem.with_suffix(".json").exists():
-        return
+    described: dict[str, Any],
+) -> dict[str, Any]:
+    """Returns the scores of one protocol at one scale; stores the probabilities of few photos."""
     print(f"{protocol} at {scale}, {count} photos", flush=True)
     started = time.perf_counter()
     probabilities, labels = dataset_probabilities(
@@ -97,19 +103,16 @@ def measure(
     report |= {"seconds": time.perf_counter() - started} | described
     if count == FEW:  # to average over scales and protocols
         np.savez_compressed(stem, probabilities=probabilities.astype(np.float16), labels=labels)
-    write_json(stem.with_suffix(".json"), report)
+    return report
 
 
 def write_table(data_dir: Path, out: Path) -> None:
-    """Writes table.md from what is stored."""
+    """Writes table.md from the stored results."""
     oracle = json.loads((data_dir / "photos_oracle.json").read_text())
     known = {("center", 256, ALL): oracle["centre_crop"]}
     known |= {("dense", scale, FEW): oracle["dense"][f"Q{scale}"] for scale in (256, 288)}
-    lines = [
-        "| protocol | photos | top-1 right | top-5 right | oracle, top-1 | oracle, top-5 |",
-        "| --- | ---: | ---: | ---: | ---: | ---: |",
-    ]
-    stored: dict[tuple[str, int], np.ndarray] = {}
+    lines = []
+    kept: dict[tuple[str, int], np.ndarray] = {}
     for protocol, scale, count in CELLS:
         stem = out / f"{protocol}_{scale}_{count}"
         if not stem.with_suffix(".json").exists():
@@ -122,20 +125,20 @@ def write_table(data_dir: Path, out: Path) -> None:
         lines.append(row(f"{protocol} {scale}", report, *counts))
         if count == FEW:
             with np.load(stem.with_suffix(".npz")) as file:
-                stored[protocol, scale] = file["probabilities"].astype(np.float32)
+                kept[protocol, scale] = file["probabilities"].astype(np.float32)
                 labels = file["labels"]
     for name, members in AVERAGES.items():
-        if stored.keys() >= set(members):
-            mean = np.mean([stored[member] for member in members], 0)
+        if kept.keys() >= set(members):
+            mean = np.mean([kept[member] for member in members], 0)
             lines.append(row(name, accuracy_report(mean, labels)))
-    (out / "table.md").write_text("\n".join(lines) + "\n")
+    head = ["protocol", "photos", "top-1 right", "top-5 right", "oracle, top-1", "oracle, top-5"]
+    (out / "table.md").write_text(markdown(head, lines, "lrrrrr"))
 
 
-def row(name: str, report: dict, *oracle: int) -> str:
-    """Returns a line of the table."""
-    theirs = [str(count) for count in oracle] or ["", ""]
-    cells = (name, report["examples"], report["top1_correct"], report["top5_correct"], *theirs)
-    return f"| {' | '.join(map(str, cells))} |"
+def row(name: str, report: dict, *oracle: int) -> list[Any]:
+    """Returns a row of the table."""
+    correct = [report[f"{score}_correct"] for score in ("top1", "top5")]
+    return [name, report["examples"], *correct, *(oracle or ("", ""))]
 
 
 if __name__ == "__main__":

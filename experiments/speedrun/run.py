@@ -1,11 +1,13 @@
 """Times a training run from the first parameter to the test accuracy, with and without compilation.
 
     python -m experiments.speedrun.run [--config=configs/speedrun.py] [--config.KEY=VALUE ...]
+    python -m experiments.speedrun.run --redraw [--out=DIR]
 
-The run is made twice in one process: the first time programs are compiled on the way, the second
-time they are there. Opening the data and copying it to the device comes before the clock starts.
-The test images are scored as they are and, as the records are, averaged with their mirror images.
-OUT/table.md has all of it beside the published records; before the first run its cells are empty.
+Trains twice in one process: the first run compiles its programs, the second one reuses them. The
+data is opened and copied to the device before the clock starts. The test images are scored as they
+are and, as in the published records, averaged with their mirror images. OUT/table.md has both
+beside the records; before the first run its cells are empty. `--redraw` only writes the table
+again.
 """
 
 import csv
@@ -18,18 +20,19 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from vgg_jax.cli import CommandParser, run_command
+from vgg_jax.cli import run_command
 from vgg_jax.config import load_config
 from vgg_jax.data.augment import make_eval_transform
 from vgg_jax.errors import UserError
 from vgg_jax.evaluation.scoring import accuracies
 from vgg_jax.runs.directory import write_json
+from vgg_jax.runs.experiments import ExperimentParser, stored
 from vgg_jax.runs.record import record
+from vgg_jax.runs.tables import markdown
 from vgg_jax.training.setup import Run, build, first_state
 from vgg_jax.training.steps import EvalStep, make_eval_step
 
 HERE = Path(__file__).parent
-RESULTS = HERE / "results"
 TIMINGS_FILE = "timings.json"
 TIMINGS = ("with compilation", "without compilation")
 SCORINGS = {"plain": False, "mirrored": True}
@@ -37,10 +40,13 @@ SCORINGS = {"plain": False, "mirrored": True}
 
 def main(argv: list[str]) -> int:
     """Runs the command line; returns its exit status."""
-    parser = CommandParser("experiments.speedrun.run", __doc__)
+    parser = ExperimentParser(__file__, __doc__)
     parser.add_argument("--config", default="configs/speedrun.py")
-    parser.add_argument("--out", type=Path, default=RESULTS)
     arguments, overrides = parser.parse_known_args(argv)
+    if arguments.redraw:
+        parser.parse_args(argv)  # a change of the config has no effect here: refuse it
+        print(write_table(stored(arguments.out)))
+        return 0
     config = load_config(arguments.config, overrides)
     arguments.out.mkdir(parents=True, exist_ok=True)
     write_table(arguments.out)
@@ -54,22 +60,22 @@ def main(argv: list[str]) -> int:
     }
     timings = {name: timed_run(run, config, eval_steps) for name in TIMINGS}
     settings = json.loads(config.to_json_best_effort())
-    described = record("experiments.speedrun.run", argv) | {"config": settings}
+    described = record(parser.module, argv) | {"config": settings}
     write_json(arguments.out / TIMINGS_FILE, timings | described)
     print(write_table(arguments.out))
     return 0
 
 
 def write_table(out: Path) -> str:
-    """Writes table.md, the timings stored in `out` beside the published records; returns it."""
+    """Writes table.md, the stored timings beside the published records, and returns it."""
     header = ["who", "net", "accuracy", "seconds", "hardware"]
     path = out / TIMINGS_FILE
-    stored = json.loads(path.read_text()) if path.exists() else {}
-    lines = [header, ["---"] * len(header)]
+    timings = json.loads(path.read_text()) if path.exists() else {}
+    lines = []
     for name in TIMINGS:
         cells = ["-"] * 4
-        if stored:
-            config, devices, timing = stored["config"], stored["devices"], stored[name]
+        if timings:
+            config, devices, timing = timings["config"], timings["devices"], timings[name]
             plain, mirrored = (timing[name] for name in SCORINGS)
             cells = [
                 f"{config['model']['variant']}, norm {config['model']['norm']}",
@@ -82,7 +88,7 @@ def write_table(out: Path) -> str:
         lines.append([f"here, {name}", *cells])
     with (HERE / "published.csv").open(newline="") as file:
         lines += [[row[column] for column in header] for row in csv.DictReader(file)]
-    text = "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    text = markdown(header, lines)
     (out / "table.md").write_text(text)
     return text
 

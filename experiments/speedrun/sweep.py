@@ -1,9 +1,9 @@
-"""What the speed run's recipe was chosen from: the whole net on an accelerator.
+"""The runs that the speed run's recipe was chosen from: full width, on an accelerator.
 
     python -m vgg_jax.sweep --config=experiments/speedrun/sweep.py
 
-How many epochs, and is cutout worth having? Chosen by the last 5,000 training images, which these
-runs do not train on; one seed each.
+How many epochs, and does cutout help? The choice was made by the accuracy on the last 5,000
+training images, which these runs do not train on; one seed each.
 """
 
 import itertools

@@ -1,8 +1,9 @@
-"""What the speed run's recipe was chosen from: short runs at a quarter of the width, on a CPU.
+"""The runs that the speed run's recipe was chosen from: a quarter of the width, on a CPU.
 
     python -m vgg_jax.sweep --config=experiments/speedrun/sweep_quick.py
 
-Chosen by the last 5,000 training images, which these runs do not train on; one seed each.
+The choice was made by the accuracy on the last 5,000 training images, which these runs do not train
+on; one seed each.
 """
 
 from collections.abc import Iterator

@@ -1,11 +1,14 @@
-"""Measures the time from a training command to its first step, first and second start.
+"""Measures the time from a training command to the end of its first step, for two starts.
 
-    python -m experiments.start_up.run [--out=DIR]
+    python -m experiments.start_up.run [--preset=quick|full] [--out=DIR]
+    python -m experiments.start_up.run --redraw [--out=DIR]
 
-A first start has nothing compiled; the second finds what the first one kept. Each is a process of
-its own; three rounds. Writes start_up.json, table.md and record.json.
+The first start compiles its programs, the second one finds them in the compilation cache. Each
+start is a process of its own. quick: a narrow net, once; full: two networks, three times. Writes
+start_up.json, table.md and record.json. `--redraw` only writes the table again.
 """
 
+import itertools
 import json
 import os
 import statistics
@@ -17,50 +20,68 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from vgg_jax.cli import CommandParser, run_command
+from vgg_jax.cli import run_command
 from vgg_jax.runs.directory import write_json
+from vgg_jax.runs.experiments import ExperimentParser, stored
 from vgg_jax.runs.record import Record
+from vgg_jax.runs.tables import markdown
 
-ROUNDS = 3
+ROUNDS = {"quick": 1, "full": 3}
 COMMON = ["--config.steps=1"]
 RUNS = {
-    "VGG-16, digits at 32 pixels, batch 32": ["--config=configs/vgg16.py:digits"],
-    "VGG-16, ImageNet's recipe at 224 pixels, batch 8": [
-        "--config=configs/vgg16.py",
-        "--config.data.source=folder",
-        "--config.data.batch_size=8",
-        "--config.data.workers=2",
-        "--config.eval.batch_size=8",
-    ],
+    "quick": {
+        "VGG-11, 1/16 of the width, digits at 32 pixels, batch 32": [
+            "--config=configs/vgg11.py:digits",
+            "--config.model.width=0.0625",
+        ]
+    },
+    "full": {
+        "VGG-16, digits at 32 pixels, batch 32": ["--config=configs/vgg16.py:digits"],
+        "VGG-16, ImageNet's recipe at 224 pixels, batch 8": [
+            "--config=configs/vgg16.py",
+            "--config.data.source=folder",
+            "--config.data.batch_size=8",
+            "--config.data.workers=2",
+            "--config.eval.batch_size=8",
+        ],
+    },
 }
+Seconds = dict[str, dict[str, list[float]]]
 
 
 def main(argv: list[str]) -> int:
     """Runs the command line; returns its exit status."""
-    parser = CommandParser("experiments.start_up.run", __doc__)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
-    out = parser.parse_args(argv).out
-    out.mkdir(parents=True, exist_ok=True)
-    record = Record(out, "experiments.start_up.run", argv)
-    seconds: dict[str, dict[str, list[float]]] = {
-        name: {"first": [], "second": []} for name in RUNS
-    }
+    parser = ExperimentParser(__file__, __doc__, presets=[*RUNS], default_preset="full")
+    arguments = parser.parse_args(argv)
+    out = arguments.out
+    path = out / "start_up.json"
+    if not arguments.redraw:
+        out.mkdir(parents=True, exist_ok=True)
+        record = Record(out, parser.module, argv)
+        write_json(path, measure(RUNS[arguments.preset], ROUNDS[arguments.preset]))
+        record.write()
+    (out / "table.md").write_text(table(json.loads(stored(path).read_text())))
+    return 0
+
+
+def measure(runs: dict[str, list[str]], rounds: int) -> Seconds:
+    """Starts every run twice per round; returns {run: {start: seconds of each round}}."""
+    seconds: Seconds = {name: {"first": [], "second": []} for name in runs}
     with tempfile.TemporaryDirectory() as scratch:
         photos = Path(scratch) / "photos"
         write_photos(photos)
-        for turn in range(ROUNDS):
-            for name, arguments in RUNS.items():
-                place = [f"--config.data.dir={photos}"] if len(arguments) > 1 else []
-                cache = Path(scratch) / f"cache-{turn}-{len(place)}"
-                for which in ("first", "second"):
-                    workdir = cache / which
-                    took = seconds_to_first_step([*arguments, *place], workdir, cache)
-                    seconds[name][which].append(took)
-                    print(f"{name}, {which} start: {took:.1f} s", flush=True)
-    write_json(out / "start_up.json", seconds)
-    (out / "table.md").write_text(table(seconds))
-    record.write()
-    return 0
+        for turn, (number, (name, arguments)) in itertools.product(
+            range(rounds), enumerate(runs.items())
+        ):
+            from_folder = "--config.data.source=folder" in arguments
+            place = [f"--config.data.dir={photos}"] if from_folder else []
+            cache = Path(scratch) / f"cache-{turn}-{number}"
+            for which in ("first", "second"):
+                workdir = cache / which
+                took = seconds_to_first_step([*arguments, *place], workdir, cache)
+                seconds[name][which].append(took)
+                print(f"{name}, {which} start: {took:.1f} s", flush=True)
+    return seconds
 
 
 def seconds_to_first_step(arguments: list[str], workdir: Path, cache: Path) -> float:
@@ -86,16 +107,16 @@ def write_photos(root: Path) -> None:
                 cv2.imwrite(str(folder / f"{index}.jpg"), pixels)
 
 
-def table(seconds: dict[str, dict[str, list[float]]]) -> str:
+def table(seconds: Seconds) -> str:
     """Returns the medians and ranges as Markdown."""
-    lines = ["| command | first start [s] | second start [s] |", "| --- | --- | --- |"]
+    lines = []
     for name, starts in seconds.items():
         cells = [
             f"{statistics.median(took):.1f} ({min(took):.1f} to {max(took):.1f})"
             for took in starts.values()
         ]
-        lines.append(f"| {' | '.join([name, *cells])} |")
-    return "\n".join(lines) + "\n"
+        lines.append([name, *cells])
+    return markdown(["command", "first start [s]", "second start [s]"], lines)
 
 
 if __name__ == "__main__":

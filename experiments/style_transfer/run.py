@@ -4,9 +4,9 @@
         --style=PAINTING [--optimizer=lbfgs|adam] [--pooling=max|average] [--normalize=DIR]
         [--size=256] [--iterations=200] [--every=50] [--content_weight=1] [--out=DIR]
 
-Writes picture.jpg, the way there in steps.jpg (photo, painting, then a picture every 50
-iterations) and record.json with all losses. --normalize rescales the filters to a mean activation
-of 1 over the JPEGs of a folder first, as the paper does.
+Writes picture.jpg, steps.jpg (photo, painting, then the picture after every 50 iterations) and
+record.json with all losses. --normalize first rescales the filters to a mean activation of 1 over
+the JPEGs of a folder, as the paper does.
 """
 
 import dataclasses
@@ -79,7 +79,7 @@ def main(argv: list[str]) -> int:
 
 
 def prepare_weights(path: Path, pooling: str, photos: Path | None) -> Weights:
-    """Loads weights, with another pooling, and rescaled on photos where given."""
+    """Loads weights, sets the pooling, and rescales them on photos if a folder is given."""
     weights = load_weights(path)
     weights = dataclasses.replace(weights, model=weights.model.clone(pooling=pooling))
     if photos is None:

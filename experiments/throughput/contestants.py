@@ -38,7 +38,7 @@ class Workload:
         return resolve_stages(self.net, None)
 
     def images(self) -> np.ndarray:
-        """Standard normal images, float32 NHWC."""
+        """Returns standard normal images, float32 NHWC."""
         shape = (self.batch_size, self.image_size, self.image_size, 3)
         return np.random.default_rng(0).standard_normal(shape, np.float32)
 
@@ -60,7 +60,7 @@ class Contestant:
 
 
 def this_project(work: Workload, mode: str) -> Contestant:
-    """The model and the training step of vgg_jax."""
+    """Returns the model and the training step of vgg_jax."""
     config = {
         "variant": work.net,
         "norm": work.norm,
@@ -97,7 +97,7 @@ class PlainFlax(nn.Module):
 
 
 def plain_flax(work: Workload, mode: str) -> Contestant:
-    """nn.Conv, nn.max_pool and the same step around them."""
+    """Returns nn.Conv, nn.max_pool and the same training step around them."""
     model = PlainFlax(work.stages, work.norm, work.head, jnp.dtype(work.dtype))
     return _jax_contestant(model, work, mode, None)
 
@@ -124,7 +124,7 @@ def _jax_contestant(
             logits, _ = model.apply(state.eval_variables(), batch["image"], train=False)
             return state, logits
 
-        # The state goes through untouched, so donated it costs nothing.
+        # Inference returns the state unchanged, so donating it costs nothing.
         step = jax.jit(infer, donate_argnums=0, compiler_options=options)
 
     start = time.perf_counter()
@@ -143,12 +143,12 @@ def _jax_contestant(
 
 
 def torch_eager(work: Workload, mode: str) -> Contestant:
-    """PyTorch, channels last; bf16 by autocast."""
+    """Returns PyTorch's, channels last; bfloat16 by autocast."""
     return _torch_contestant(work, mode, compiled=False)
 
 
 def torch_compiled(work: Workload, mode: str) -> Contestant:
-    """The same through torch.compile."""
+    """Returns PyTorch's through torch.compile."""
     return _torch_contestant(work, mode, compiled=True)
 
 
@@ -183,7 +183,7 @@ def _torch_contestant(work: Workload, mode: str, *, compiled: bool) -> Contestan
     optimizer = torch.optim.SGD(net.parameters(), lr=1e-4, momentum=0.9)
     half = torch.autocast(device, torch.bfloat16, enabled=work.dtype == "bfloat16")
     if compiled:
-        # Else nets count as recompilations of one another, and after eight of them run eagerly.
+        # Without it nets count as recompilations of one another, and after eight they run eagerly.
         torch.compiler.reset()
     forward = torch.compile(net) if compiled else net
 

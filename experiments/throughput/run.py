@@ -1,13 +1,13 @@
-"""Measures images a second: this project, plain Flax, PyTorch, in turn in one process.
+"""Measures images per second of this project, plain Flax and PyTorch, in turn in one process.
 
     python -m experiments.throughput.run [--preset=quick|full] [--out=DIR]
-    python -m experiments.throughput.run --preset=figures [--out=DIR]
+    python -m experiments.throughput.run --redraw [--out=DIR]
 
 quick: net D; full: nets A, D and E, with and without batch norm. Each at 32 and 224 pixels,
-inference and training; float32 on a CPU, bfloat16 on an accelerator. PyTorch is measured where it
-is installed, by torch.compile where that works too. Writes throughput.json, the tables and the
-figure after every workload; a workload that is in throughput.json already is not measured again.
-`figures` rebuilds tables and figure.
+inference and training; float32 on a CPU, bfloat16 on an accelerator. PyTorch is measured if it is
+installed, also with torch.compile. Writes throughput.json, the tables and the figure after every
+workload; a workload that is stored in throughput.json is not measured again. `--redraw` (or
+`--preset=figures`) only writes the tables and the figure again.
 """
 
 import gc
@@ -35,12 +35,14 @@ from experiments.throughput.contestants import (
     torch_compiled,
     torch_eager,
 )
-from vgg_jax.cli import CommandParser, run_command
+from vgg_jax.cli import run_command
 from vgg_jax.models import build_model
 from vgg_jax.models.summary import summarize_model
 from vgg_jax.reporting.plots import figure
 from vgg_jax.runs.directory import write_json
-from vgg_jax.runs.record import environment, processor
+from vgg_jax.runs.experiments import ExperimentParser, stored
+from vgg_jax.runs.record import record
+from vgg_jax.runs.tables import markdown, markdown_line
 
 PRESETS = {
     "quick": [("D", "none"), ("D", "batch")],
@@ -48,7 +50,7 @@ PRESETS = {
 }
 SIZES = {"cpu": {32: 128, 224: 8}, "accelerator": {32: 2048, 224: 256}}
 ROUNDS = {"cpu": 5, "accelerator": 30}
-PRODUCT = {"cpu": 2048, "accelerator": 8192}  # rows, columns and depth of the yardstick
+PRODUCT = {"cpu": 2048, "accelerator": 8192}  # rows, columns and depth of the reference product
 CONTESTANTS: dict[str, Callable[[Workload, str], Contestant]] = {
     "vgg_jax": this_project,
     "plain Flax": plain_flax,
@@ -60,14 +62,15 @@ REFERENCE = "PyTorch eager"
 
 def main(argv: list[str]) -> int:
     """Runs the command line; returns its exit status."""
-    parser = CommandParser("experiments.throughput.run", __doc__)
-    parser.add_argument("--preset", choices=[*PRESETS, "figures"], default="quick")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
+    parser = ExperimentParser(
+        __file__, __doc__, presets=[*PRESETS, "figures"], redraw_word=("preset", "figures")
+    )
     arguments = parser.parse_args(argv)
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    stored = arguments.out / "throughput.json"
-    rows: list[dict[str, Any]] = json.loads(stored.read_text())["rows"] if stored.exists() else []
-    if arguments.preset != "figures":
+    path = arguments.out / "throughput.json"
+    rows: list[dict[str, Any]] = json.loads(path.read_text())["rows"] if path.exists() else []
+    if not arguments.redraw:
+        arguments.out.mkdir(parents=True, exist_ok=True)
+        described = record(parser.module, argv) | torch_version()
         kind = "cpu" if jax.default_backend() == "cpu" else "accelerator"
         dtype = "float32" if kind == "cpu" else "bfloat16"
         done = {(r["net"], r["norm"], r["image_size"], r["mode"]) for r in rows}
@@ -77,9 +80,9 @@ def main(argv: list[str]) -> int:
             if (net, norm, size, mode) in done:
                 continue
             rows += measure(Workload(net, norm, size, batch, dtype), mode, kind)
-            write_json(stored, {"rows": rows, "cpu": processor()} | environment() | torch_version())
+            write_json(path, {"rows": rows} | described)
             write_results(rows, arguments.out)
-    write_results(rows, arguments.out)
+    write_results(rows, stored(path).parent)
     return 0
 
 
@@ -122,7 +125,7 @@ def measure(work: Workload, mode: str, kind: str) -> list[dict[str, Any]]:
                 "compile_seconds": contestant.compile_seconds,
             }
         )
-        print(line(rows[-1], rows), flush=True)
+        print(markdown_line(cells(rows[-1], rows)), flush=True)
     del ready, runs
     gc.collect()
     return rows
@@ -137,7 +140,7 @@ def matrix_product(size: int, dtype: str) -> Callable[[], None]:
 
 
 def flops_per_image(work: Workload) -> int:
-    """Two a multiply-add of the convolutions and fully connected layers, forward."""
+    """Returns the FLOP of the forward pass: two per multiply-add of every layer with weights."""
     head = "imagenet" if work.image_size >= 224 else "cifar"
     config = {"variant": work.net, "head": head, "num_classes": work.head[-1]}
     return (
@@ -146,7 +149,7 @@ def flops_per_image(work: Workload) -> int:
 
 
 def torch_version() -> dict[str, Any]:
-    """Returns what PyTorch ran with, where it is installed."""
+    """Returns version and threads of PyTorch, or None if it is not installed."""
     if not importlib.util.find_spec("torch"):
         return {"torch": None}
     import torch
@@ -154,14 +157,14 @@ def torch_version() -> dict[str, Any]:
     return {"torch": {"version": torch.__version__, "threads": torch.get_num_threads()}}
 
 
-def line(row: dict[str, Any], rows: list[dict[str, Any]]) -> str:
-    """A line of the table."""
+def cells(row: dict[str, Any], rows: list[dict[str, Any]]) -> list[str]:
+    """Returns a row of the table."""
     same = ("net", "norm", "image_size", "mode")
     reference = [
         r for r in rows if r["contestant"] == REFERENCE and all(r[k] == row[k] for k in same)
     ]
     ratio = row["images_per_second"] / reference[0]["images_per_second"] if reference else None
-    cells = [
+    return [
         f"{row['net']}{' + BN' if row['norm'] == 'batch' else ''}",
         f"{row['mode']} {row['image_size']}, batch {row['batch_size']}",
         row["contestant"],
@@ -173,11 +176,10 @@ def line(row: dict[str, Any], rows: list[dict[str, Any]]) -> str:
         "" if row["peak_bytes"] is None else f"{row['peak_bytes'] / 1e6:.0f}",
         f"{row['compile_seconds']:.1f}",
     ]
-    return f"| {' | '.join(cells)} |"
 
 
 def ratios(rows: list[dict[str, Any]]) -> str:
-    """This project over the others, workload by workload, as Markdown."""
+    """Returns a table: this project over the others, per workload."""
     names = ("net", "norm", "mode", "image_size", "contestant")
     found = {tuple(row[name] for name in names): row for row in rows}
     nets = sorted({key[:2] for key in found}, key=lambda net: (net[0], net[1] != "none"))
@@ -186,25 +188,23 @@ def ratios(rows: list[dict[str, Any]]) -> str:
     compared = [(name, name, "images_per_second") for name in others]
     compared.append(("plain Flax, peak memory", "plain Flax", "peak_bytes"))
     head = ["net", "this project over", *(f"{mode} {size}" for mode, size in workloads)]
-    lines = [f"| {' | '.join(head)} |", "|" + " --- |" * 2 + " ---: |" * len(workloads)]
+    lines = []
     for net in nets:
         for label, name, key in compared:
-            cells = []
+            quotients = []
             for work in workloads:
                 ours, theirs = found.get((*net, *work, "vgg_jax")), found.get((*net, *work, name))
-                cells.append(f"{ours[key] / theirs[key]:.2f}" if ours and theirs else "-")
+                quotients.append(f"{ours[key] / theirs[key]:.2f}" if ours and theirs else "-")
             title = net[0] + (" + BN" if net[1] == "batch" else "")
-            lines.append(f"| {' | '.join([title, label, *cells])} |")
-    return "\n".join(lines) + "\n"
+            lines.append([title, label, *quotients])
+    return markdown(head, lines, "ll" + "r" * len(workloads))
 
 
 def write_results(rows: list[dict[str, Any]], out: Path) -> None:
     """Writes table.md, ratios.md and throughput.png."""
     head = ["net", "workload", "who", "images/s, median", "range", "to PyTorch eager", "GFLOP/s"]
     head += ["of a matrix product", "peak MB", "compile s"]
-    lines = [f"| {' | '.join(head)} |", "|" + " --- |" * len(head)]
-    lines += [line(row, rows) for row in rows]
-    (out / "table.md").write_text("\n".join(lines) + "\n")
+    (out / "table.md").write_text(markdown(head, [cells(row, rows) for row in rows]))
     (out / "ratios.md").write_text(ratios(rows))
     panels = list(dict.fromkeys((r["mode"], r["image_size"]) for r in rows))
     names = list(dict.fromkeys(r["contestant"] for r in rows))

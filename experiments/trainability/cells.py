@@ -27,9 +27,9 @@ CURED_LAYERS = ("conv1_1", "conv2_1", "conv3_1", "conv3_2", "fc6", "fc7", "fc8")
 MOMENTUM = 0.9
 SEED = 0
 TARGET = 0.5  # accuracy; guessing gives 0.1
-# A cell that did not get there is named after the first of these that holds.
+# A cell that did not reach it is named after the first of these that is true.
 DEAD = 0.99  # share of a layer's channels that are off for every example
-STILL = 1e-5  # the median layer's change a step, of its size: nothing moves
+STILL = 1e-5  # relative change of the median layer in one step, below which nothing moves
 DIVERGED = 3.0  # times the loss of guessing
 
 Variables = dict[str, Any]
@@ -39,7 +39,7 @@ Batches = dict[str, jax.Array]
 def train_cells(
     net: str, norm: str, inits: Sequence[str], preset: "Preset"
 ) -> list[dict[str, Any]]:
-    """Trains a net from every initialiser at every rate; returns a row for each."""
+    """Trains a net from every initialiser at every rate; returns a row per run."""
     train_batches, test_batch = load(preset.steps, preset.batch_size)
     model = network(net, norm, preset.width)
     train, probe, evaluate = programs(model)
@@ -86,8 +86,8 @@ def start(
 ) -> Variables:
     """Returns the variables a cell starts from.
 
-    The fixed standard deviations are those of the full width: divided by the root of the narrow
-    one's share, they give every layer the factor it has there. The cure is section 3.1 of the
+    Fixed standard deviations belong to the full width: divided by the root of the width multiplier,
+    they give every layer the gain that it has there. The cure is section 3.1 of the
     VGG paper: the first four convolutions and the fully connected layers of a trained net A, the
     other layers as the paper draws them. A is trained from He's initialisation at the same rate
     for the same number of steps.

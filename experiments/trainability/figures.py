@@ -1,4 +1,4 @@
-"""The map of what trains, from the stored table."""
+"""The map of the cells that train, from the stored table."""
 
 from pathlib import Path
 
@@ -6,7 +6,6 @@ import numpy as np
 from matplotlib.colors import BoundaryNorm, ListedColormap
 from matplotlib.patches import Patch
 
-from vgg_jax.errors import UserError
 from vgg_jax.reporting.plots import COLORS, figure
 from vgg_jax.runs.tables import markdown, read_table, select
 
@@ -28,9 +27,7 @@ OUTCOME_COLORS = (COLORS[2], COLORS[4], COLORS[5], COLORS[7], COLORS[1])
 
 
 def draw(out: Path) -> None:
-    """Rebuilds the map and table.md under `out`."""
-    if not (out / TABLE).exists():
-        raise UserError(f"nothing trained in {out}; run without 'figures' first")
+    """Draws the map and writes table.md, from the table in `out`."""
     table = read_table(out / TABLE)
     rows = zip(*(table[name].tolist() for name in COLUMNS), strict=True)
     (out / "table.md").write_text(markdown(COLUMNS, rows))

@@ -1,10 +1,11 @@
 """Which nets train at all: depth x initialiser x batch norm x learning rate, and the paper's cure.
 
     python -m experiments.trainability.run [--preset=quick|full] [--out=DIR]
-    python -m experiments.trainability.run figures [--preset=quick|full] [--out=DIR]
+    python -m experiments.trainability.run --redraw [--preset=quick|full] [--out=DIR]
 
-The first trains every cell of the map on the embedded digits for a fixed number of steps and goes
-on where it was stopped; the second rebuilds the map from the csv, without training.
+The first trains every cell of the map on the embedded digits for a fixed number of steps; run it
+again to resume. `--redraw` (or the word `figures`) draws the map again from the csv, without
+training.
 """
 
 import dataclasses
@@ -12,9 +13,10 @@ import itertools
 from pathlib import Path
 
 from experiments.trainability import figures
-from vgg_jax.cli import CommandParser, run_command
+from vgg_jax.cli import run_command
+from vgg_jax.runs.experiments import ExperimentParser, stored
 from vgg_jax.runs.record import Record
-from vgg_jax.runs.tables import read_table, write_table
+from vgg_jax.runs.tables import read_table, table_rows, write_table
 from vgg_jax.xla import enable_compilation_cache
 
 
@@ -30,7 +32,6 @@ class Preset:
     batch_size: int = 32
 
 
-MODULE = "experiments.trainability.run"
 PRESETS = {
     "quick": Preset(
         ("D",),
@@ -51,30 +52,33 @@ PRESETS = {
 
 def main(argv: list[str]) -> int:
     """Runs the command line; returns its exit status."""
-    parser = CommandParser(MODULE, __doc__)
+    parser = ExperimentParser(
+        __file__,
+        __doc__,
+        presets=[*PRESETS],
+        folder_per_preset=True,
+        redraw_word=("what", "figures"),
+    )
     parser.add_argument("what", nargs="?", choices=("train", "figures"), default="train")
-    parser.add_argument("--preset", choices=[*PRESETS], default="quick")
-    parser.add_argument("--out", type=Path, help="default: results/PRESET beside this file")
     arguments = parser.parse_args(argv)
-    out = arguments.out or Path(__file__).parent / "results" / arguments.preset
-    if arguments.what == "train":
-        out.mkdir(parents=True, exist_ok=True)
-        record = Record(out, MODULE, argv)
-        train_all(PRESETS[arguments.preset], out / figures.TABLE)
+    table = arguments.out / figures.TABLE
+    if not arguments.redraw:
+        arguments.out.mkdir(parents=True, exist_ok=True)
+        record = Record(arguments.out, parser.module, argv)
+        train_all(PRESETS[arguments.preset], table)
         record.write()
-    figures.draw(out)
+    figures.draw(stored(table).parent)
     return 0
 
 
 def train_all(preset: Preset, path: Path) -> None:
-    """Trains what the table at `path` does not have yet, writing it after every net and norm."""
+    """Trains the cells that the table at `path` lacks, and writes it after every net and norm."""
     from experiments.trainability.cells import CURE, train_cells  # starts JAX
 
     enable_compilation_cache()
     rows: list[dict] = []
     if path.exists():
-        stored = read_table(path)
-        rows = [dict(zip(stored, row, strict=True)) for row in zip(*stored.values(), strict=True)]
+        rows = table_rows(read_table(path))
     done = {(row["net"], row["norm"]) for row in rows}
     for net, norm in itertools.product(preset.nets, ("none", "batch")):
         if (net, norm) in done:

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 
-from vgg_jax.errors import UserError
 from vgg_jax.reporting.plots import COLORS, figure, heat_map
 from vgg_jax.runs.directory import LAYERS_FILE
 from vgg_jax.runs.tables import (
@@ -15,6 +14,7 @@ from vgg_jax.runs.tables import (
     pivot,
     read_table,
     select,
+    table_rows,
     write_table,
 )
 
@@ -22,15 +22,14 @@ LAYERS_TABLE = "layers.csv.gz"
 CURVES_TABLE = "curves.csv"
 GRADIENT = "activation_grad_rms"
 CURVES = ("train/loss", "eval/top1")
-FAINTEST = 1e-12  # what is smaller, or zero, is drawn as this
+FAINTEST = 1e-12  # smaller values, zero included, are drawn as this
 
 
 def gather(out: Path) -> None:
-    """Collects what the runs under `out`/runs wrote into two tables."""
+    """Collects the tables and metrics of the runs in `out`/runs into two tables."""
     layers, curves = [], []
     for workdir in sorted((out / "runs").iterdir()):
-        columns = read_table(workdir / LAYERS_FILE)
-        rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+        rows = table_rows(read_table(workdir / LAYERS_FILE))
         layers += rows
         for line in (workdir / "metrics.jsonl").read_text().splitlines():
             values = json.loads(line)
@@ -46,9 +45,7 @@ def gather(out: Path) -> None:
 
 
 def draw(out: Path) -> None:
-    """Rebuilds a figure a net, and the table of the ends of all runs."""
-    if not (out / LAYERS_TABLE).exists():
-        raise UserError(f"nothing trained in {out}; run without 'figures' first")
+    """Draws a figure per net, and writes the table of the ends of all runs."""
     layers, curves = read_table(out / LAYERS_TABLE), read_table(out / CURVES_TABLE)
     for net in dict.fromkeys(layers["net"].tolist()):
         draw_net(out / f"net_{net}", select(layers, net=net), select(curves, net=net))
@@ -63,7 +60,7 @@ def runs(layers: Table) -> list[dict[str, str]]:
 
 
 def draw_net(path: Path, layers: Table, curves: Table) -> None:
-    """Draws, a column a run, the gradient's RMS by layer and step over loss and accuracy."""
+    """Draws a column per run: the gradient's RMS by layer and step, over loss and accuracy."""
     found = runs(layers)
     maps = [np.log10(np.maximum(gradient_map(layers, run)[2], FAINTEST)) for run in found]
     limits = (
@@ -111,7 +108,7 @@ def layer_names(layers: Table) -> list[str]:
 
 
 def write_ends(out: Path, layers: Table, curves: Table) -> None:
-    """Writes runs.md: first over last convolution's gradient at both ends of a run, and scores."""
+    """Writes runs.md: gradient, first over last convolution, at both ends of a run, and scores."""
     head = ["net", "norm", "init", "first / last convolution, at step 0", "at the last probe"]
     head += ["median update ratio", "training loss", "test accuracy"]
     lines = []

@@ -1,4 +1,4 @@
-"""What a probe costs: a training step and a probe of the same state and batch, timed in turn."""
+"""The cost of a probe: times a training step and a probe of the same state and batch in turn."""
 
 import time
 from collections.abc import Iterator, Mapping
@@ -10,15 +10,15 @@ from vgg_jax.runs.tables import markdown
 from vgg_jax.training.probing import make_probe
 from vgg_jax.training.setup import build, first_state
 
-REPETITIONS = 7  # of which the median counts
-EVERY_STEPS = (10, 100)  # shares of the running time are given for
+REPETITIONS = 7  # the median counts
+EVERY_STEPS = (10, 100)  # intervals between probes that the cost is given for
 
 
 def overhead_tables(configs: Mapping[str, ConfigDict]) -> Iterator[str]:
-    """Yields a Markdown table of seconds a step and a probe, after each run a line longer.
+    """Yields a Markdown table of seconds per step and per probe, a line longer after each run.
 
     Args:
-      configs: a run by its description.
+      configs: {description: config of a run}.
     """
     head = ["run", "a step, s", "a probe, s", "probe / step"]
     head += [f"added, probe every {every} steps" for every in EVERY_STEPS]

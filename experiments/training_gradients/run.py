@@ -1,12 +1,13 @@
 """How gradients, layer by layer, change along training: depth x batch norm x initialisation.
 
     python -m experiments.training_gradients.run [--preset=NAME] [--out=DIR] [--data_dir=DIR]
-    python -m experiments.training_gradients.run figures [--preset=NAME] [--out=DIR]
+    python -m experiments.training_gradients.run --redraw [--preset=NAME] [--out=DIR]
     python -m experiments.training_gradients.run overhead [--out=DIR]
 
-The first trains run after run with the probes on and goes on where it was stopped; `--data_dir` is
-TFDS's folder for the CIFAR-10 of `cifar10` and `full`. The second rebuilds tables and figures from
-the csv, without training. The third times a step and a probe side by side.
+The first trains one run after another with the probes on; run it again to resume. `--data_dir` is
+TFDS's folder, for the CIFAR-10 of the presets `cifar10` and `full`. `--redraw` (or the word
+`figures`) writes tables and figures again from the csv, without training. `overhead` times a
+training step and a probe in turn.
 """
 
 import dataclasses
@@ -18,14 +19,15 @@ from ml_collections import ConfigDict
 
 from configs.base import vgg
 from experiments.training_gradients import figures
-from vgg_jax.cli import CommandParser, run_command
+from vgg_jax.cli import run_command
+from vgg_jax.runs.experiments import ExperimentParser, stored
 from vgg_jax.runs.record import Record
 from vgg_jax.xla import enable_compilation_cache
 
 
 @dataclasses.dataclass(frozen=True)
 class Preset:
-    """What is trained: every net with and without batch norm from every initialiser."""
+    """The runs: every net, with and without batch norm, from every initialiser."""
 
     data: str
     nets: tuple[str, ...]
@@ -39,7 +41,6 @@ class Preset:
     learning_rate: float
 
 
-MODULE = "experiments.training_gradients.run"
 _DIGITS = Preset(
     "digits", ("A", "B", "D", "E"), ("he_fan_in", "paper"), 0.125, 32, 60, 4, 4, 30, 0.02
 )
@@ -65,34 +66,38 @@ PRESETS = {
 
 def main(argv: list[str]) -> int:
     """Runs the command line; returns its exit status."""
-    parser = CommandParser(MODULE, __doc__)
+    parser = ExperimentParser(
+        __file__,
+        __doc__,
+        presets=[*PRESETS],
+        folder_per_preset=True,
+        redraw_word=("what", "figures"),
+    )
     parser.add_argument(
         "what", nargs="?", choices=("train", "figures", "overhead"), default="train"
     )
-    parser.add_argument("--preset", choices=[*PRESETS], default="quick")
-    parser.add_argument("--out", type=Path, help="default: results/PRESET beside this file")
     parser.add_argument("--data_dir", help="TFDS's folder, for cifar10 and full")
     arguments = parser.parse_args(argv)
-    name = "overhead" if arguments.what == "overhead" else arguments.preset
-    out = arguments.out or Path(__file__).parent / "results" / name
+    out = arguments.out
     if arguments.what == "overhead":
-        time_probes(out, argv)
+        if out == parser.results / arguments.preset:  # the default, which is a preset's folder
+            out = parser.results / "overhead"
+        time_probes(out, Record(out, parser.module, argv))
         return 0
-    if arguments.what == "train":
-        record = Record(out, MODULE, argv)
+    if not arguments.redraw:
+        record = Record(out, parser.module, argv)
         train_all(PRESETS[arguments.preset], out, arguments.data_dir)
         record.write()
         figures.gather(out)
-    figures.draw(out)
+    figures.draw(stored(out / figures.LAYERS_TABLE).parent)
     return 0
 
 
-def time_probes(out: Path, argv: list[str]) -> None:
-    """Times steps and probes of net D with batch norm: that of `quick`, and at full width."""
+def time_probes(out: Path, record: Record) -> None:
+    """Times steps and probes of net D with batch norm: as in `quick`, and at full width."""
     from experiments.training_gradients.overhead import overhead_tables  # starts JAX
 
     enable_compilation_cache()
-    record = Record(out, MODULE, argv)
     quick = PRESETS["quick"]
     configs = {
         f"D, batch norm, width {preset.width:g}, digits, batch of {preset.batch_size}": run_config(
@@ -121,7 +126,7 @@ def train_all(preset: Preset, out: Path, data_dir: str | None) -> None:
             summary = train(
                 run_config(preset, net, norm, init, data_dir), workdir, time.perf_counter()
             )
-        except NonFiniteError as error:  # a result: its table ends here
+        except NonFiniteError as error:  # this is a result: the run's table ends here
             print(error, flush=True)
             continue
         if summary["exit_reason"] != "finished":
@@ -143,7 +148,7 @@ def run_config(preset: Preset, net: str, norm: str, init: str, data_dir: str | N
     config.optimizer.learning_rate = preset.learning_rate
     config.probe.every_steps = preset.probe_every
     config.log.every_steps = preset.log_every
-    config.log.stuck_after_steps = 0  # the probes say it
+    config.log.stuck_after_steps = 0  # the probes show it
     config.eval.every_steps = config.checkpoint.every_steps = preset.eval_every
     config.checkpoint.keep = 1
     return config

@@ -1,10 +1,11 @@
-"""What published VGG-19 weights are worth on other classes, from a few images of each.
+"""Compares published VGG-19 weights with random ones on other classes, with few images per class.
 
     python -m experiments.transfer.run --weights=vgg19.safetensors --data_dir=DIR [--out=DIR]
+    python -m experiments.transfer.run --redraw [--out=DIR]
 
-DIR is the folder of TFDS's CIFAR-10 (python -m vgg_jax.prepare cifar10); digits come with a
-dependency. What is stored already under --out is not measured again; the table is rebuilt each
-time.
+DIR is the folder of TFDS's CIFAR-10 (python -m vgg_jax.prepare cifar10); the digits come with a
+dependency. Results that are stored in --out are not measured again. `--redraw` only writes the
+table again.
 """
 
 import dataclasses
@@ -12,6 +13,7 @@ import json
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +22,11 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from configs.base import IMAGENET_STD
-from vgg_jax.cli import CommandParser, run_command, show_progress
+from vgg_jax.cli import run_command, show_progress
 from vgg_jax.config import load_config, override_arguments
 from vgg_jax.data.arrays import Source, Subset
 from vgg_jax.data.sources import open_source
+from vgg_jax.errors import UserError
 from vgg_jax.evaluation.accuracy import evaluate
 from vgg_jax.features.linear_probe import (
     classify_linearly,
@@ -31,19 +34,19 @@ from vgg_jax.features.linear_probe import (
     few_a_class,
     image_descriptors,
 )
-from vgg_jax.runs.directory import write_json
+from vgg_jax.runs.experiments import ExperimentParser, measured_once, stored
 from vgg_jax.runs.record import record
+from vgg_jax.runs.tables import markdown
 from vgg_jax.training.export_run import load_run
 from vgg_jax.training.loop import train
 from vgg_jax.training.state import init_variables
 from vgg_jax.weights.store import Weights, load_weights
 from vgg_jax.xla import enable_compilation_cache
 
-RESULTS = Path(__file__).parent / "results"
 CONFIGS = {"cifar10": "configs/vgg16.py:cifar10", "digits": "configs/vgg16.py:digits"}
-MOST = 10  # training images a class; fewer are drawn from these
-COUNTS = (1, 5, MOST)  # images a class that classifiers learn from
-DRAWS = 5  # of these images, where not all are taken
+MOST = 10  # training images per class; fewer are drawn from these
+COUNTS = (1, 5, MOST)  # images per class that classifiers learn from
+DRAWS = 5  # random choices of these images, if fewer than MOST
 TEST_EXAMPLES = 200
 SIDE = 64  # pixels that the images are enlarged to
 EPOCHS = 5.0
@@ -74,28 +77,33 @@ TUNED = ("digits", "cifar10")
 
 def main(argv: list[str]) -> int:
     """Runs the command line; returns its exit status."""
-    parser = CommandParser("experiments.transfer.run", __doc__)
-    parser.add_argument("--weights", type=Path, required=True, help="VGG-19's weights file")
-    parser.add_argument("--data_dir", type=Path, required=True, help="folder of TFDS data sets")
-    parser.add_argument("--out", type=Path, default=RESULTS)
+    parser = ExperimentParser(__file__, __doc__)
+    parser.add_argument("--weights", type=Path, help="VGG-19's weights file")
+    parser.add_argument("--data_dir", type=Path, help="folder of TFDS data sets")
     args = parser.parse_args(argv)
+    if args.redraw:
+        write_table(stored(args.out))
+        return 0
+    if args.weights is None or args.data_dir is None:
+        raise UserError("give --weights=FILE and --data_dir=DIR to measure, or --redraw")
     enable_compilation_cache()
-    args.out.mkdir(parents=True, exist_ok=True)
-    described = record("experiments.transfer.run", argv)
+    described = record(parser.module, argv)
     for name, measure in cells(args.weights, args.data_dir):
-        path = args.out / f"{name}.json"
-        if not path.exists():
-            print(name, flush=True)
-            started = time.perf_counter()
-            rows = measure()
-            seconds = time.perf_counter() - started
-            write_json(path, {"rows": rows, "seconds": seconds} | described)
+        print(name, flush=True)
+        measured_once(args.out / f"{name}.json", partial(timed, measure, described))
         write_table(args.out)
     return 0
 
 
+def timed(measure: Callable[[], list[dict]], described: dict[str, Any]) -> dict[str, Any]:
+    """Returns the rows that were measured, the seconds it took and the record of the run."""
+    started = time.perf_counter()
+    rows = measure()
+    return {"rows": rows, "seconds": time.perf_counter() - started} | described
+
+
 def cells(weights: Path, data_dir: Path) -> Iterator[tuple[str, Callable[[], list[dict]]]]:
-    """Yields the name of each file of results, and what measures its rows; cheap ones first."""
+    """Yields the name of each result file and the function that measures it, cheap ones first."""
     probes = [
         (
             f"probe-{p.data}-{p.endpoint}-{p.scale}-{start}",
@@ -115,7 +123,7 @@ def cells(weights: Path, data_dir: Path) -> Iterator[tuple[str, Callable[[], lis
 
 
 def open_data(name: str, data_dir: Path, most: int, test_examples: int) -> tuple[Source, Source]:
-    """Returns `most` training images a class, and the first test images."""
+    """Returns `most` training images per class, and the first test images."""
     data = load_config(CONFIGS[name], [f"--config.data.dir={data_dir}"]).data
     train_source = few_a_class(open_source(data, data.train_split), most, seed=0)
     return train_source, Subset(open_source(data, data.eval_split), np.arange(test_examples))
@@ -125,7 +133,7 @@ def open_data(name: str, data_dir: Path, most: int, test_examples: int) -> tuple
 
 
 def probe(probe: Probe, start: str, path: Path, data_dir: Path) -> list[dict[str, Any]]:
-    """Computes features once; returns the scores of classifiers on few and more images a class."""
+    """Computes features once; returns the scores of classifiers on few and on more images."""
     weights = load_weights(path)
     if start == "random":
         weights = with_random_weights(weights)
@@ -160,7 +168,7 @@ def with_random_weights(weights: Weights) -> Weights:
 
 
 def finetune(data: str, start: str, path: Path, data_dir: Path) -> list[dict[str, Any]]:
-    """Trains a network on a few images a class; returns its scores on the test images."""
+    """Trains a network on a few images per class; returns its scores on the test images."""
     with tempfile.TemporaryDirectory() as scratch:
         file = Path(scratch) / f"{data}.npz"
         save_arrays(file, *open_data(data, data_dir, MOST, TEST_EXAMPLES))
@@ -176,9 +184,9 @@ def finetune(data: str, start: str, path: Path, data_dir: Path) -> list[dict[str
 
 
 def tuning_config(data: str, start: str, weights: Path, file: Path) -> ConfigDict:
-    """Returns `configs/finetune.py` for small images; from random weights all layers are trained.
+    """Returns `configs/finetune.py` for small images; random weights are trained in all layers.
 
-    Those get the rate and initialiser with which `configs/vgg16.py:digits` trains sixteen layers.
+    They get the rate and initialiser with which `configs/vgg16.py:digits` trains sixteen layers.
     """
     changes = {
         "data.source": "npz",
@@ -223,24 +231,22 @@ def save_arrays(file: Path, train_source: Source, test_source: Source) -> None:
 
 
 def write_table(out: Path) -> None:
-    """Writes table.md from what is stored: mean accuracy over draws, lowest and highest."""
+    """Writes table.md from the stored results: mean, lowest and highest accuracy over draws."""
     settings = dict.fromkeys(path.stem.rpartition("-")[0] for path in sorted(out.glob("*.json")))
-    lines = [
-        "| data | method | images a class | published weights | random weights |",
-        "| --- | --- | ---: | ---: | ---: |",
-    ]
+    lines = []
     for setting in settings:
         method, data, *what = setting.split("-")
         by_start = {start: accuracies(out / f"{setting}-{start}.json") for start in STARTS}
         for count in sorted({count for found in by_start.values() for count in found}):
             cells = [shown(by_start[start].get(count, [])) for start in STARTS]
             how = f"{method}, {', '.join(what)} pixels"
-            lines.append(f"| {data} | {how} | {count} | {cells[0]} | {cells[1]} |")
-    (out / "table.md").write_text("\n".join(lines) + "\n")
+            lines.append([data, how, count, *cells])
+    head = ["data", "method", "images a class", "published weights", "random weights"]
+    (out / "table.md").write_text(markdown(head, lines, "llrrr"))
 
 
 def accuracies(path: Path) -> dict[int, list[float]]:
-    """Returns {images a class: accuracy of each draw} of a stored file, {} where there is none."""
+    """Returns {images per class: accuracy of each draw} of a stored file, {} if there is none."""
     found: dict[int, list[float]] = {}
     for row in json.loads(path.read_text())["rows"] if path.exists() else []:
         found.setdefault(row["images_per_class"], []).append(row["top1"])
@@ -248,7 +254,7 @@ def accuracies(path: Path) -> dict[int, list[float]]:
 
 
 def shown(values: list[float]) -> str:
-    """Returns "61.2% (58.0 to 64.3)"; the range where there are several."""
+    """Returns "61.2% (58.0 to 64.3)"; the range if there are several values."""
     if not values:
         return ""
     mean = f"{np.mean(values):.1%}"

@@ -71,6 +71,6 @@ def test_mean_and_spread_of_last_and_best_stand_beside_published_figures(tmp_pat
 def test_stored_tables_are_those_of_the_stored_runs(preset, tmp_path):
     shutil.copytree(RESULTS / preset, tmp_path / preset)
     (tmp_path / preset / "table.csv").unlink()
-    assert main([f"--preset={preset}", "--tables", f"--out={tmp_path}"]) == 0
+    assert main([f"--preset={preset}", "--redraw", f"--out={tmp_path}"]) == 0
     for name in ("table.csv", "table.md"):
         assert (tmp_path / preset / name).read_text() == (RESULTS / preset / name).read_text()

@@ -5,10 +5,12 @@ import json
 import numpy as np
 import pytest
 
-from experiments.transfer.run import STARTS, save_arrays, tuning_config, write_table
+from experiments.transfer import run
+from experiments.transfer.run import STARTS, main, save_arrays, tuning_config, write_table
 from tests.evaluation.nets import tiny_weights
 from vgg_jax.data.arrays import Subset, open_digits
 from vgg_jax.data.sources import open_source
+from vgg_jax.errors import UserError
 from vgg_jax.weights.store import save_weights
 
 
@@ -38,3 +40,25 @@ def test_table_has_a_row_for_each_number_of_images(tmp_path):
         "| digits | probe, pool4, 64 pixels | 1 | 37.5% (25.0 to 50.0) |  |",
         "| digits | probe, pool4, 64 pixels | 5 | 75.0% |  |",
     ]
+
+
+def test_says_what_is_missing(tmp_path):
+    with pytest.raises(UserError, match="or --redraw"):
+        main([f"--out={tmp_path}"])
+
+
+def test_what_is_stored_is_not_measured_again(tmp_path, monkeypatch):
+    name = "probe-digits-pool4-64-published"
+    calls = []
+
+    def measure():
+        calls.append(name)
+        return [{"images_per_class": 1, "top1": 0.5}]
+
+    monkeypatch.setattr(run, "cells", lambda weights, data_dir: [(name, measure)])
+    for _ in range(2):
+        assert main(["--weights=w", "--data_dir=d", f"--out={tmp_path}"]) == 0
+    assert calls == [name]
+    stored = json.loads((tmp_path / f"{name}.json").read_text())
+    assert stored["command"].startswith("python -m experiments.transfer.run")
+    assert "50.0%" in (tmp_path / "table.md").read_text()

@@ -1,24 +1,17 @@
-"""Style transfer: the objective, the optimisers, the rescaled filters, and the experiment."""
+"""Style transfer: the objective, and the optimisers."""
 
-import dataclasses
 import itertools
-import json
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from PIL import Image
 
-from experiments.style_transfer.run import main, prepare_weights
-from tests.evaluation.nets import replaced, tiny_weights
-from tests.models.nets import forward, init, random_images, small_vgg
+from tests.evaluation.nets import tiny_weights
 from vgg_jax import extract_features
 from vgg_jax.errors import UserError
-from vgg_jax.features.normalization import normalize_weights
 from vgg_jax.features.perceptual import feature_loss, gram_matrix, style_loss
 from vgg_jax.features.style import minimize, transfer_objective
-from vgg_jax.weights.store import save_weights
 
 RNG = np.random.default_rng(0)
 CONTENT = RNG.integers(0, 256, (12, 16, 3), np.uint8)
@@ -91,71 +84,3 @@ def test_unknown_names(weights):
         next(minimize(rosenbrock, CONTENT, optimizer="sgd"))
     with pytest.raises(UserError, match="unknown endpoint 'relu4_2'"):
         transfer_objective(weights, CONTENT, STYLE)
-
-
-@pytest.mark.parametrize("pooling", ["max", "average"])
-def test_normalized_weights_compute_the_same(weights, pooling):
-    model = weights.model.clone(pooling=pooling)
-    params = jax.tree.map(lambda leaf: leaf + 0.01, weights.variables["params"])
-    # A filter that never fires keeps its scale.
-    params["conv1_2"]["bias"] = params["conv1_2"]["bias"].at[1].set(-1e3)
-    own = dataclasses.replace(weights, model=model, variables={"params": params, "batch_stats": {}})
-    pictures = RNG.integers(0, 256, (3, 8, 8, 3), np.uint8)
-    normalized = normalize_weights(own, pictures)
-    inputs = weights.preprocessing.normalize(jnp.asarray(pictures))
-    before, _ = forward(model, own.variables, inputs)
-    after, endpoints = forward(model, normalized.variables, inputs)
-    np.testing.assert_allclose(after, before, rtol=1e-4, atol=1e-5)
-    for name in ("relu1_1", "relu1_2", "relu2_1", "relu2_2"):
-        means = np.asarray(endpoints[name]).mean((0, 1, 2))
-        np.testing.assert_allclose(means[means > 0], 1, rtol=1e-4)
-        assert (means == 0).sum() >= (name == "relu1_2")
-    assert "3 images" in normalized.origin["mean_activations"]
-
-
-def test_only_plain_networks_can_be_normalized(weights):
-    other = replaced(weights, model=small_vgg(norm="batch"))
-    with pytest.raises(UserError, match="batch norm"):
-        normalize_weights(other, CONTENT[None])
-    with pytest.raises(UserError, match="at least one"):
-        normalize_weights(weights, [])
-
-
-def test_experiment(tmp_path, weights, capsys):
-    """The whole command line, on a small network that has the paper's layers."""
-    model = small_vgg(stages=("3-4", "3-4", "3-4", "3-4 x2", "3-4"), head_window=1)
-    variables = {"batch_stats": {}} | init(model, random_images(1, 32))
-    own = replaced(
-        weights,
-        model=model,
-        variables=variables,
-        preprocessing=dataclasses.replace(weights.preprocessing, resize=32, crop=32),
-    )
-    save_weights(tmp_path / "vgg19.safetensors", own)
-    (tmp_path / "photos").mkdir()
-    for name, size in {
-        "content.png": (40, 50),
-        "style.png": (80, 40),
-        "photos/first.jpg": (40, 50),
-    }.items():
-        Image.fromarray(RNG.integers(0, 256, (*size, 3), np.uint8)).save(tmp_path / name)
-    options = [f"--{name}={tmp_path}/{name}.png" for name in ("content", "style")]
-    options += [f"--weights={tmp_path}/vgg19.safetensors", f"--normalize={tmp_path}/photos"]
-    options += ["--pooling=average", "--size=32", "--iterations=5", "--every=2"]
-    assert main([*options, f"--out={tmp_path}/out"]) == 0
-    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["2", "4"]
-    record = json.loads((tmp_path / "out/record.json").read_text())
-    assert record["height_width"] == [32, 40]
-    assert record["losses"][-1] < record["losses"][0]
-    assert "--pooling=average" in record["command"]
-    assert str(tmp_path) not in record["command"]
-    with Image.open(tmp_path / "out/picture.jpg") as picture:
-        assert picture.size == (40, 32)
-    with Image.open(tmp_path / "out/steps.jpg") as steps:
-        assert steps.size == (40 + 16 + 40 * 2, 32)
-
-
-def test_experiment_without_photos(tmp_path):
-    save_weights(tmp_path / "net.safetensors", tiny_weights())
-    with pytest.raises(UserError, match=r"no \*\.jpg in"):
-        prepare_weights(tmp_path / "net.safetensors", "max", tmp_path)

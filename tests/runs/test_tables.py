@@ -71,3 +71,4 @@ def test_mean_interval_covers_the_mean_19_times_in_20():
 
 def test_markdown():
     assert markdown(["a", "b"], [[1, "x"]]) == "| a | b |\n| --- | --- |\n| 1 | x |\n"
+    assert markdown(["a", "b"], [], "lr") == "| a | b |\n| --- | ---: |\n"

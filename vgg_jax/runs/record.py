@@ -20,43 +20,47 @@ from vgg_jax.runs.directory import write_json
 RECORD_FILE = "record.json"
 
 
-def record(module: str, argv: Sequence[str]) -> dict[str, Any]:
-    """Returns command, date, processor, versions, devices and git revision.
+def record(module: str, argv: Sequence[str], packages: Sequence[str] = ()) -> dict[str, Any]:
+    """Returns command, date, machine, versions, devices and git revision.
 
     Args:
       module: what was run, as in `python -m MODULE`.
       argv: its arguments; of paths outside the working folder, only the option's name is kept.
+      packages: names of further packages whose versions matter; None is stored if absent.
     """
     arguments = [
         f"{name}={name.removeprefix('--').upper()}" if value.startswith("/") else argument
         for argument in argv
         for name, _, value in [argument.partition("=")]
     ]
-    return environment() | {
+    described = environment()
+    described["versions"] |= {name: _version(name) for name in packages}
+    return described | {
         "command": shlex.join(["python", "-m", module, *arguments]),
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "cpu": processor(),
-        "cores": os.cpu_count(),
-        "system": platform.system(),
+        **machine(),
     }
 
 
 class Record:
-    """The record of a run, and how long it took; a run that goes on keeps what came before.
+    """The record of a run, and how long it took; a resumed run keeps the records before it.
 
-    Made when the run starts, so that the commit is that of the code which runs.
+    Create it when the run starts, so that it names the commit of the code that runs.
     """
 
-    def __init__(self, out: Path, module: str, argv: Sequence[str]) -> None:
-        """Starts the clocks and reads what an earlier call left.
+    def __init__(
+        self, out: Path, module: str, argv: Sequence[str], packages: Sequence[str] = ()
+    ) -> None:
+        """Starts the clocks and reads the record that an earlier run left.
 
         Args:
           out: folder of the results, and of `record.json`.
           module: see `record`.
           argv: see `record`.
+          packages: see `record`.
         """
         self._path = out / RECORD_FILE
-        self._content = record(module, argv)
+        self._content = record(module, argv, packages)
         self._earlier: dict[str, Any] = {}
         if self._path.exists():
             before = json.loads(self._path.read_text())
@@ -64,7 +68,7 @@ class Record:
         self._wall, self._cpu = time.perf_counter(), time.process_time()
 
     def write(self, **extra: Any) -> None:
-        """Writes the record; "cpu_seconds" are those of all cores together.
+        """Writes the record; "cpu_seconds" is the sum over all cores.
 
         Args:
           **extra: further entries.
@@ -77,8 +81,13 @@ class Record:
         write_json(self._path, self._content | spent | extra | self._earlier)
 
 
+def machine() -> dict[str, Any]:
+    """Returns the processor, the number of its cores and the operating system."""
+    return {"cpu": processor(), "cores": os.cpu_count(), "system": platform.system()}
+
+
 def processor() -> str:
-    """Returns the processor's name where the system tells it."""
+    """Returns the processor's name, or "" if the system does not tell it."""
     info = Path("/proc/cpuinfo")
     if info.exists():
         for line in info.read_text().splitlines():

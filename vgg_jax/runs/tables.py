@@ -110,6 +110,11 @@ def read_table(*paths: Path) -> Table:
     }
 
 
+def table_rows(table: Table) -> list[dict[str, Any]]:
+    """Returns a table as a list of rows."""
+    return [dict(zip(table, row, strict=True)) for row in zip(*table.values(), strict=True)]
+
+
 def select(table: Table, **wanted: Any) -> Table:
     """Returns the rows whose columns equal the given values, or are one of those in a list."""
     keep = np.ones(len(next(iter(table.values()))), bool)
@@ -133,10 +138,21 @@ def pivot(table: Table, rows: str, columns: str) -> tuple[np.ndarray, np.ndarray
     return row_names, column_names, values
 
 
-def markdown(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """Returns a Markdown table, ending in a newline."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "".join(f"| {' | '.join(map(str, line))} |\n" for line in lines)
+def markdown(head: Sequence[str], rows: Iterable[Sequence[Any]], align: str = "") -> str:
+    """Returns a Markdown table, ending in a newline.
+
+    Args:
+      head: names of the columns.
+      rows: their cells.
+      align: a letter per column, "r" for numbers that stand at the right; "" for none.
+    """
+    rule = ["---:" if letter == "r" else "---" for letter in align.ljust(len(head))]
+    return "".join(markdown_line(line) + "\n" for line in (head, rule, *rows))
+
+
+def markdown_line(cells: Iterable[Any]) -> str:
+    """Returns one line of a Markdown table."""
+    return f"| {' | '.join(map(str, cells))} |"
 
 
 def mean_interval(values: np.ndarray) -> tuple[float, float]:

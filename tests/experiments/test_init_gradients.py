@@ -1,4 +1,4 @@
-"""The three experiments on gradients through their command lines, at a tiny size."""
+"""Gradients at initialisation: the command line at a tiny size, and what the tables say."""
 
 import dataclasses
 import json
@@ -17,15 +17,12 @@ from experiments.init_gradients.grid import (
 )
 from experiments.init_gradients.measure import _drawn, compiled_probe, measure_cell
 from experiments.init_gradients.tables import theory
-from experiments.trainability import run as trainability
-from experiments.trainability.cells import CURE
-from experiments.training_gradients import run as training_gradients
 from vgg_jax.errors import UserError
 from vgg_jax.models.variants import VARIANTS
 from vgg_jax.runs.tables import read_table, select, write_table
 
 
-def test_init_gradients_goes_on_and_redraws(tmp_path, monkeypatch, capsys):
+def test_resumes_and_redraws(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(WIDE_STAGES, "wide-20", ("1-8 x12",))
     cells = [Cell("wide-20", "he_fan_in", "batch", "relu", "none", "noise-2px", n) for n in (2, 4)]
     arguments = [f"--out={tmp_path}"]
@@ -44,7 +41,7 @@ def test_init_gradients_goes_on_and_redraws(tmp_path, monkeypatch, capsys):
     assert set(made) == {"decay.md", "comparisons.md", "batch_norm_growth.md"}
     for name in made:
         (tmp_path / name).unlink()
-    assert init_gradients.main(["figures", *arguments]) == 0
+    assert init_gradients.main(["--redraw", *arguments]) == 0
     assert {path.name: path.read_bytes() for path in tmp_path.glob("*.md")} == made
 
 
@@ -130,43 +127,6 @@ def test_nets_are_chosen_by_name(tmp_path, monkeypatch, capsys):
     assert set(table["net"].tolist()) == {"tiny"}
 
 
-def test_training_gradients(tmp_path, monkeypatch):
-    preset = dataclasses.replace(
-        training_gradients.PRESETS["quick"],
-        nets=("tiny",),
-        inits=("he_fan_in",),
-        batch_size=8,
-        steps=2,
-        probe_every=1,
-        log_every=1,
-    )
-    monkeypatch.setitem(VARIANTS, "tiny", ("3-16", "3-32"))
-    monkeypatch.setitem(training_gradients.PRESETS, "quick", preset)
-    assert training_gradients.main([f"--out={tmp_path}"]) == 0
-    table = select(read_table(tmp_path / "layers.csv.gz"), quantity="activation_grad_rms")
-    assert set(table["step"].tolist()) == {0, 1}
-    assert set(table["norm"].tolist()) == {"none", "batch"}
-    first = (tmp_path / "net_tiny.png").read_bytes()
-    assert training_gradients.main(["figures", f"--out={tmp_path}"]) == 0
-    assert (tmp_path / "net_tiny.png").read_bytes() == first
-
-
-def test_trainability(tmp_path, monkeypatch):
-    # As deep as the layers that the cure copies, and one layer deeper.
-    monkeypatch.setitem(VARIANTS, "A", ("3-64", "3-128", "3-256 x2"))
-    monkeypatch.setitem(VARIANTS, "B", ("3-64", "3-128", "3-256 x3"))
-    preset = trainability.Preset(("B",), ("paper",), (0.01,), 1 / 64, 2, 8)
-    monkeypatch.setitem(trainability.PRESETS, "quick", preset)
-    assert trainability.main([f"--out={tmp_path}"]) == 0
-    table = read_table(tmp_path / "cells.csv")
-    assert table["init"].tolist() == ["paper", CURE, "paper"]
-    assert table["outcome"][0] in ("vanished", "dead")
-    (tmp_path / "map.png").unlink()
-    assert trainability.main(["figures", f"--out={tmp_path}"]) == 0
-    assert (tmp_path / "map.png").exists()
-
-
-@pytest.mark.parametrize("experiment", [init_gradients, training_gradients, trainability])
-def test_nothing_to_draw(experiment, tmp_path):
-    with pytest.raises(UserError, match="without 'figures' first"):
-        experiment.main(["figures", f"--out={tmp_path / 'empty'}"])
+def test_nothing_to_redraw(tmp_path):
+    with pytest.raises(UserError, match="run without --redraw first"):
+        init_gradients.main(["figures", f"--out={tmp_path / 'empty'}"])

@@ -1,0 +1,56 @@
+"""Style transfer: the command line on a small network."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from experiments.style_transfer.run import main, prepare_weights
+from tests.evaluation.nets import replaced, tiny_weights
+from tests.models.nets import init, random_images, small_vgg
+from vgg_jax.errors import UserError
+from vgg_jax.weights.store import save_weights
+
+
+def test_paints_and_keeps_the_losses(tmp_path, capsys):
+    """The whole command line, on a small network that has the paper's layers."""
+    model = small_vgg(stages=("3-4", "3-4", "3-4", "3-4 x2", "3-4"), head_window=1)
+    variables = {"batch_stats": {}} | init(model, random_images(1, 32))
+    weights = tiny_weights()
+    own = replaced(
+        weights,
+        model=model,
+        variables=variables,
+        preprocessing=dataclasses.replace(weights.preprocessing, resize=32, crop=32),
+    )
+    save_weights(tmp_path / "vgg19.safetensors", own)
+    (tmp_path / "photos").mkdir()
+    rng = np.random.default_rng(0)
+    for name, size in {
+        "content.png": (40, 50),
+        "style.png": (80, 40),
+        "photos/first.jpg": (40, 50),
+    }.items():
+        Image.fromarray(rng.integers(0, 256, (*size, 3), np.uint8)).save(tmp_path / name)
+    options = [f"--{name}={tmp_path}/{name}.png" for name in ("content", "style")]
+    options += [f"--weights={tmp_path}/vgg19.safetensors", f"--normalize={tmp_path}/photos"]
+    options += ["--pooling=average", "--size=32", "--iterations=5", "--every=2"]
+    assert main([*options, f"--out={tmp_path}/out"]) == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["2", "4"]
+    record = json.loads((tmp_path / "out/record.json").read_text())
+    assert record["height_width"] == [32, 40]
+    assert record["losses"][-1] < record["losses"][0]
+    assert "--pooling=average" in record["command"]
+    assert str(tmp_path) not in record["command"]
+    with Image.open(tmp_path / "out/picture.jpg") as picture:
+        assert picture.size == (40, 32)
+    with Image.open(tmp_path / "out/steps.jpg") as steps:
+        assert steps.size == (40 + 16 + 40 * 2, 32)
+
+
+def test_no_photos_to_normalize_on(tmp_path):
+    save_weights(tmp_path / "net.safetensors", tiny_weights())
+    with pytest.raises(UserError, match=r"no \*\.jpg in"):
+        prepare_weights(tmp_path / "net.safetensors", "max", tmp_path)
