@@ -7,7 +7,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from configs.base import vgg
 from experiments.init_gradients.grid import IMAGE_CHANNELS, IMAGE_SIZES, WIDE_STAGES, Cell
@@ -20,6 +19,7 @@ from vgg_jax.models.vgg import ACTIVATIONS, POOLINGS
 from vgg_jax.probes.gradients import Arrays, Measured, layer_statistics
 from vgg_jax.rng import stream_key
 from vgg_jax.runs.tables import tidy_rows
+from vgg_jax.training.steps import cross_entropy
 from vgg_jax.xla import DRAWING, on_cpu
 
 CLASSES = 10
@@ -88,8 +88,7 @@ def loss_of(model: VGG, batch_stats: Any, batch: Batch) -> Callable[..., Any]:
             perturbations=perturbations,
             mutable=["batch_stats"],
         )
-        losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-        return losses.mean(), endpoints
+        return cross_entropy(logits, labels), endpoints
 
     return loss_fn
 

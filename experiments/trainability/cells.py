@@ -18,6 +18,7 @@ from vgg_jax.data.sources import open_source
 from vgg_jax.models import VGG
 from vgg_jax.models.vgg import ACTIVATIONS
 from vgg_jax.probes.gradients import Arrays, Measured, layer_statistics
+from vgg_jax.training.steps import cross_entropy
 
 if TYPE_CHECKING:
     from experiments.trainability.run import Preset
@@ -126,8 +127,8 @@ def programs(model: VGG) -> tuple[Callable[..., Any], ...]:
             perturbations=perturbations,
             mutable=["batch_stats"],
         )
-        losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch["label"])
-        return losses.mean(), (endpoints, updates.get("batch_stats", {}))
+        loss = cross_entropy(logits, batch["label"])
+        return loss, (endpoints, updates.get("batch_stats", {}))
 
     def optimizer(rate: jax.Array) -> optax.GradientTransformation:
         return optax.sgd(rate, MOMENTUM)
