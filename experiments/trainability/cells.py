@@ -3,7 +3,7 @@
 import functools
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +12,7 @@ import optax
 
 from configs.base import vgg
 from experiments.init_gradients.measure import initialized
+from experiments.trainability.presets import Preset
 from vgg_jax.data.augment import make_eval_transform
 from vgg_jax.data.pipeline import EvalPipeline, TrainPipeline
 from vgg_jax.data.sources import open_source
@@ -19,9 +20,6 @@ from vgg_jax.models import VGG
 from vgg_jax.models.vgg import ACTIVATIONS
 from vgg_jax.probes.gradients import Arrays, Measured, layer_statistics
 from vgg_jax.training.steps import cross_entropy
-
-if TYPE_CHECKING:
-    from experiments.trainability.run import Preset
 
 CURE = "from_trained_A"
 CURED_LAYERS = ("conv1_1", "conv2_1", "conv3_1", "conv3_2", "fc6", "fc7", "fc8")
@@ -37,9 +35,7 @@ Variables = dict[str, Any]
 Batches = dict[str, jax.Array]
 
 
-def train_cells(
-    net: str, norm: str, inits: Sequence[str], preset: "Preset"
-) -> list[dict[str, Any]]:
+def train_cells(net: str, norm: str, inits: Sequence[str], preset: Preset) -> list[dict[str, Any]]:
     """Trains a net from every initialiser at every rate; returns a row per run."""
     train_batches, test_batch = load(preset.steps, preset.batch_size)
     model = network(net, norm, preset.width)
@@ -83,7 +79,7 @@ def network(net: str, norm: str, width: float) -> VGG:
 
 
 def start(
-    net: str, norm: str, init: str, rate: float, preset: "Preset", batches: list[Batches]
+    net: str, norm: str, init: str, rate: float, preset: Preset, batches: list[Batches]
 ) -> Variables:
     """Returns the variables a cell starts from.
 
@@ -107,7 +103,7 @@ def start(
 
 
 @functools.cache
-def trained_shallow(norm: str, rate: float, preset: "Preset") -> dict[str, Any]:
+def trained_shallow(norm: str, rate: float, preset: Preset) -> dict[str, Any]:
     """Returns the parameters of net A, trained from He's initialisation."""
     batches, _ = load(preset.steps, preset.batch_size)
     first = start("A", norm, "he_fan_in", rate, preset, batches)

@@ -8,46 +8,16 @@ again to resume. `--redraw` (or the word `figures`) draws the map again from the
 training.
 """
 
-import dataclasses
 import itertools
 from pathlib import Path
 
 from experiments.trainability import figures
+from experiments.trainability.presets import PRESETS, Preset
 from vgg_jax.cli import run_command
 from vgg_jax.runs.experiments import ExperimentParser, stored
 from vgg_jax.runs.record import Record
 from vgg_jax.runs.tables import read_table, table_rows, write_table
 from vgg_jax.xla import enable_compilation_cache
-
-
-@dataclasses.dataclass(frozen=True)
-class Preset:
-    """What is trained: every net, norm, initialiser and learning rate."""
-
-    nets: tuple[str, ...]
-    inits: tuple[str, ...]
-    rates: tuple[float, ...]
-    width: float
-    steps: int
-    batch_size: int = 32
-
-
-PRESETS = {
-    "quick": Preset(
-        ("D",),
-        ("paper", "paper_variance", "glorot_normal", "he_fan_in"),
-        (0.01, 0.1),
-        0.125,
-        80,
-    ),
-    "full": Preset(
-        ("A", "B", "D", "E"),
-        ("paper", "paper_variance", "glorot_normal", "he_fan_in", "he_fan_out", "orthogonal"),
-        (0.003, 0.01, 0.03, 0.1),
-        0.125,
-        200,
-    ),
-}
 
 
 def main(argv: list[str]) -> int:
