@@ -19,7 +19,7 @@ def get_config(argument: str = "") -> ConfigDict:
     """Returns the recipe; `argument` as of `configs.base.vgg`, with which it starts."""
     config = vgg("D", argument or "cifar10,bn")
     config.compute_dtype = "bfloat16"
-    config.epochs = 112 * STEPS * BATCH / IMAGES  # whole dispatches: a rest is compiled for itself
+    config.epochs = 112 * STEPS * BATCH / IMAGES  # whole dispatches: one program to compile
     config.data.batch_size = BATCH
     config.data.cutout = 8
     config.model.dropout = 0.0

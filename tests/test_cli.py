@@ -114,5 +114,5 @@ def test_wrong_arguments_get_two_lines(arguments, message):
     with pytest.raises(UserError, match=message) as error:
         parser.parse_args(arguments)
     assert str(error.value).splitlines()[1:] == [
-        "Type python -m vgg_jax.some --help for what can be given."
+        "Run python -m vgg_jax.some --help for the options."
     ]

@@ -140,7 +140,7 @@ def test_config_takes_network_and_inputs_from_the_file(file):
         ("configs/finetune.py:{},digits", ["optimizer.frozen=('.*',)"], "no parameter to train"),
         ("configs/finetune.py:{},digits", ["optimizer.frozen=('fc8/(',)"], "regular expressions"),
         ("configs/finetune.py:{},digits", ["optimizer.rates=(('fc9/.*',1),)"], "'fc9/.*'"),
-        ("configs/finetune.py:{},digits", ["optimizer.rates=('fc8/.*',1)"], "wants pairs"),
+        ("configs/finetune.py:{},digits", ["optimizer.rates=('fc8/.*',1)"], "takes pairs"),
         ("configs/vgg16.py:digits", ["init.weights=none.safetensors"], "no weights file"),
         ("configs/vgg16.py:digits", ["init.fresh=('fc8/.*',)"], "init.weights=FILE"),
         ("configs/vgg16.py:digits", ["data.channel_order=RBG"], "unknown data.channel_order"),

@@ -105,7 +105,7 @@ def test_stopped_then_continued_on_ray_with_a_run_that_fails(sweep_file, tmp_pat
     process.send_signal(signal.SIGTERM)
     out, err = process.communicate(timeout=900)
     assert process.returncode == 130, err
-    assert "type the same command to go on" in out
+    assert "run the same command again to resume" in out
     stopped = StoredRun(folder / "good-seed3").summary
     assert stopped["exit_reason"] == "SIGTERM"
     assert not (folder / "bad" / "log.txt").exists()

@@ -48,7 +48,7 @@ class CommandParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raises UserError."""
-        raise UserError(f"{message}\nType {self.prog} --help for what can be given.")
+        raise UserError(f"{message}\nRun {self.prog} --help for the options.")
 
 
 def parse_scales(text: str) -> tuple[int, ...]:
@@ -60,7 +60,7 @@ def parse_scales(text: str) -> tuple[int, ...]:
     try:
         return tuple(int(scale) for scale in text.split(","))
     except ValueError as error:
-        raise UserError(f"--scales={text} wants whole numbers, such as 256,384,512") from error
+        raise UserError(f"--scales={text} takes whole numbers, such as 256,384,512") from error
 
 
 def show_progress(items: range, unit: str) -> Iterator[int]:

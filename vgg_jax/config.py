@@ -76,7 +76,7 @@ def _config_function(path: Path) -> Callable[[str], ConfigDict]:
         sys.path.insert(0, root)
     spec = importlib.util.spec_from_file_location(f"config_file_{path.stem}", path)
     if spec is None or spec.loader is None:
-        raise UserError(f"{path} is no Python file; give a config such as configs/vgg16.py")
+        raise UserError(f"{path} is not a Python file; give a config such as configs/vgg16.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     if not hasattr(module, "get_config"):

@@ -1,4 +1,4 @@
-"""Errors that are the user's to mend, told apart from bugs by their type."""
+"""Errors that the user can fix, told apart from bugs by their type."""
 
 import difflib
 from collections.abc import Iterable

@@ -19,7 +19,7 @@ def main(argv: list[str]) -> int:
     parser = CommandParser("vgg_jax.extract", __doc__)
     parser.add_argument("--weights", required=True, help="weights file; see vgg_jax.convert")
     parser.add_argument("--endpoints", required=True, help="such as relu4_2,pool5,relu7")
-    parser.add_argument("--batch_size", type=int, default=16, help="images at a time; 16")
+    parser.add_argument("--batch_size", type=int, default=16, help="images per batch; default 16")
     parser.add_argument("out", metavar="OUT.npz", type=Path)
     parser.add_argument("images", metavar="IMAGE", nargs="+")
     args = parser.parse_args(argv)

@@ -28,14 +28,16 @@ def main(argv: list[str]) -> int:
     """Runs the command line; returns its exit status."""
     parser = CommandParser("vgg_jax.linear_probe", __doc__)
     parser.add_argument("--weights", required=True, help="weights file; see vgg_jax.convert")
-    parser.add_argument("--train", type=Path, help="class folders of images to learn from")
-    parser.add_argument("--test", type=Path, help="class folders of images to be scored on")
+    parser.add_argument("--train", type=Path, help="class folders of training images")
+    parser.add_argument("--test", type=Path, help="class folders of test images")
     parser.add_argument("--config", help="config file whose data is used")
-    parser.add_argument("--endpoint", default="relu7", help="which features; relu7")
+    parser.add_argument("--endpoint", default="relu7", help="features to use; default relu7")
     parser.add_argument("--scales", type=parse_scales, help="such as 256,384,512")
-    parser.add_argument("--images_per_class", type=int, help="training images drawn; all")
-    parser.add_argument("--seed", type=int, default=0, help="of that drawing; 0")
-    parser.add_argument("--batch_size", type=int, default=16, help="images at a time; 16")
+    parser.add_argument(
+        "--images_per_class", type=int, help="number of training images per class; default all"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="seed of that choice; default 0")
+    parser.add_argument("--batch_size", type=int, default=16, help="images per batch; default 16")
     parser.add_argument("--json", type=Path, metavar="OUT", help="file to write the result to")
     overrides, others = split_overrides(argv)
     args = parser.parse_args(others)

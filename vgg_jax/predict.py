@@ -31,8 +31,8 @@ def main(argv: list[str]) -> int:
     """Runs the command line; returns its exit status."""
     parser = CommandParser("vgg_jax.predict", __doc__)
     parser.add_argument("--weights", required=True, help="weights file; see vgg_jax.convert")
-    parser.add_argument("--top", type=int, default=5, help="classes to name; 5")
-    parser.add_argument("--json", action="store_true", help="one JSON object a line")
+    parser.add_argument("--top", type=int, default=5, help="number of classes to print; default 5")
+    parser.add_argument("--json", action="store_true", help="one JSON object per line")
     parser.add_argument("--explain", action="store_true", help="write IMAGE.explained.png too")
     parser.add_argument("images", metavar="IMAGE", nargs="+")
     args = parser.parse_args(argv)

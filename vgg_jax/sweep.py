@@ -1,4 +1,4 @@
-r"""Makes the runs of a sweep file and tables them, with mean and spread over seeds.
+r"""Runs a sweep file and writes a table with mean and spread over seeds.
 
     python -m vgg_jax.sweep --config=experiments/NAME/sweep.py
     python -m vgg_jax.sweep --config=experiments/NAME/sweep.py --launcher=ray --gpus_per_run=1
@@ -35,16 +35,16 @@ def main(argv: list[str]) -> int:
     parser.add_argument(
         "--workdir", type=Path, help="folder of the runs and the table; default runs/NAME"
     )
-    parser.add_argument("--retries", type=int, default=1, help="further tries of a failed run")
+    parser.add_argument("--retries", type=int, default=1, help="number of retries of a failed run")
     parser.add_argument(
-        "--dry_run", action="store_true", help="print the commands that are left, one a line"
+        "--dry_run", action="store_true", help="print the remaining commands, one per line"
     )
     parser.add_argument("--launcher", choices=["local", "ray"], default="local")
     local = parser.add_argument_group("--launcher=local")
     local.add_argument(
         "--runs_at_once",
         type=int,
-        help="default: one for each --devices_per_run GPUs, on a CPU or TPU one; more share them",
+        help="default: one per --devices_per_run GPUs, one on a CPU or TPU; more runs share GPUs",
     )
     local.add_argument("--devices_per_run", type=int, default=1, help="GPUs for each run")
     ray = parser.add_argument_group("--launcher=ray")
@@ -73,7 +73,7 @@ def main(argv: list[str]) -> int:
     _print_table(format_rows(rows))
     print(f"table: {folder / 'table.csv'} and .parquet")
     if "stopped" in ended.values():
-        print("type the same command to go on")
+        print("run the same command again to resume")
         return EXIT_INTERRUPTED
     failed = [name for name, status in ended.items() if status == "failed"]
     for name in failed:

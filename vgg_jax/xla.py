@@ -1,4 +1,4 @@
-"""XLA: the compiler options of programs for a CPU, and where compiled programs are kept."""
+"""XLA: compiler options for programs on a CPU, and the cache of compiled programs."""
 
 import os
 from pathlib import Path
@@ -27,9 +27,9 @@ def on_cpu(options: Options, platform: str | None = None) -> Options | None:
 
 
 def enable_compilation_cache() -> None:
-    """Keeps compiled programs in the user's cache folder, unless JAX was told of another one.
+    """Keeps compiled programs in the user's cache folder, unless JAX has another one.
 
-    Set JAX_COMPILATION_CACHE_DIR to move it, JAX_ENABLE_COMPILATION_CACHE=false to do without.
+    Set JAX_COMPILATION_CACHE_DIR to move it, JAX_ENABLE_COMPILATION_CACHE=false to turn it off.
     """
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"

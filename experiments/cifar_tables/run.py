@@ -23,7 +23,7 @@ from vgg_jax import sweep
 from vgg_jax.cli import run_command
 from vgg_jax.reporting.plots import figure
 from vgg_jax.reporting.published import read_published
-from vgg_jax.runs.directory import write_json
+from vgg_jax.runs.directory import CONFIG_FILE, METRICS_FILE, SUMMARY_FILE, write_json
 from vgg_jax.runs.experiments import ExperimentParser
 from vgg_jax.runs.reader import StoredRun
 from vgg_jax.runs.tables import markdown
@@ -134,11 +134,11 @@ def _net(config: str) -> tuple[str, str, str]:
 def _keep(run: StoredRun, folder: Path) -> None:
     """Copies a run's config, metrics and summary, without the paths of its machine."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name in ("metrics.jsonl", "config.json"):
+    for name in (METRICS_FILE, CONFIG_FILE):
         shutil.copy(run.path / name, folder / name)
     summary: dict[str, Any] = dict(run.summary)
     summary["command"] = summary["command"].replace(str(run.path), f"runs/{run.name}")
-    write_json(folder / "summary.json", summary)
+    write_json(folder / SUMMARY_FILE, summary)
 
 
 if __name__ == "__main__":

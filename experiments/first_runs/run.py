@@ -22,7 +22,7 @@ from pathlib import Path
 from vgg_jax.cli import run_command
 from vgg_jax.errors import UserError
 from vgg_jax.reporting.plots import figure
-from vgg_jax.runs.directory import write_json
+from vgg_jax.runs.directory import METRICS_FILE, SUMMARY_FILE, write_json
 from vgg_jax.runs.experiments import ExperimentParser, stored
 from vgg_jax.runs.record import machine
 from vgg_jax.runs.tables import markdown
@@ -80,23 +80,23 @@ def train(name: str, data_dir: str | None, out: Path) -> None:
             check=True,
         )
         out.mkdir(parents=True, exist_ok=True)
-        shutil.copy(workdir / "metrics.jsonl", out)
-        summary = json.loads((workdir / "summary.json").read_text())
+        shutil.copy(workdir / METRICS_FILE, out)
+        summary = json.loads((workdir / SUMMARY_FILE).read_text())
     # Without the folders of this machine.
     command = ["python", *arguments, *(["--config.data.dir=DIR"] if place else [])]
     summary["command"] = shlex.join(command)
-    write_json(out / "summary.json", summary)
+    write_json(out / SUMMARY_FILE, summary)
     write_json(out / "machine.json", machine())
 
 
 def write_table(out: Path) -> None:
     """Writes table.md and learning_curves.png from the runs stored under `out`."""
     lines = []
-    names = [name for name in RUNS if (out / name / "summary.json").exists()]
+    names = [name for name in RUNS if (out / name / SUMMARY_FILE).exists()]
     with figure(out / "learning_curves") as drawing:
         loss_axes, accuracy_axes = drawing.subplots(1, 2)
         for name in names:
-            summary = json.loads((out / name / "summary.json").read_text())
+            summary = json.loads((out / name / SUMMARY_FILE).read_text())
             metrics = summary["metrics"]
             protocol = summary["protocol"]
             lines.append(
@@ -110,7 +110,7 @@ def write_table(out: Path) -> None:
                     f"{summary['images_per_second']:.1f}",
                 ]
             )
-            rows = (out / name / "metrics.jsonl").read_text().splitlines()
+            rows = (out / name / METRICS_FILE).read_text().splitlines()
             curve = [json.loads(row) for row in rows]
             for axes, key in ((loss_axes, "train/loss"), (accuracy_axes, "eval/top1")):
                 points = [(r["step"] / summary["steps"], r[key]) for r in curve if key in r]

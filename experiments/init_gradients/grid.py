@@ -75,7 +75,7 @@ def full_cells(real: str) -> list[Cell]:
     """What answers the questions of the README: an hour or two of a CPU.
 
     Without norm and with ReLU, initialisers that differ in their variance alone give the same
-    network up to a factor a layer, and with batch norm the same network: so beside He's and the
+    network up to a factor per layer, and with batch norm the same network: so beside He's and the
     paper's the others are measured once, on net D.
 
     Args:

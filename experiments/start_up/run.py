@@ -21,7 +21,7 @@ import cv2
 import numpy as np
 
 from vgg_jax.cli import run_command
-from vgg_jax.runs.directory import write_json
+from vgg_jax.runs.directory import SUMMARY_FILE, write_json
 from vgg_jax.runs.experiments import ExperimentParser, stored
 from vgg_jax.runs.record import Record
 from vgg_jax.runs.tables import markdown
@@ -92,7 +92,7 @@ def seconds_to_first_step(arguments: list[str], workdir: Path, cache: Path) -> f
         stdout=subprocess.DEVNULL,
         check=True,
     )
-    return json.loads((workdir / "summary.json").read_text())["seconds_to_first_step"]
+    return json.loads((workdir / SUMMARY_FILE).read_text())["seconds_to_first_step"]
 
 
 def write_photos(root: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from vgg_jax.reporting.plots import COLORS, figure, heat_map
-from vgg_jax.runs.directory import LAYERS_FILE
+from vgg_jax.runs.directory import LAYERS_FILE, METRICS_FILE
 from vgg_jax.runs.tables import (
     COLUMNS,
     Table,
@@ -31,7 +31,7 @@ def gather(out: Path) -> None:
     for workdir in sorted((out / "runs").iterdir()):
         rows = table_rows(read_table(workdir / LAYERS_FILE))
         layers += rows
-        for line in (workdir / "metrics.jsonl").read_text().splitlines():
+        for line in (workdir / METRICS_FILE).read_text().splitlines():
             values = json.loads(line)
             curves += [
                 rows[0]

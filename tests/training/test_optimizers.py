@@ -156,7 +156,7 @@ def test_rates_scale_steps_and_frozen_parameters_have_no_part(name):
         (lambda: run(config(name="sdg")), "sgd"),
         (lambda: run(config(schedule="cosin")), "cosine"),
         (lambda: select(PARAMS, (".*/kernl",), "decay_on"), "decay_on has .* matches no parameter"),
-        (lambda: select(PARAMS, ("conv(",), "decay_on"), "wants regular expressions"),
+        (lambda: select(PARAMS, ("conv(",), "decay_on"), "takes regular expressions"),
     ],
 )
 def test_mistakes_are_named(make, message):

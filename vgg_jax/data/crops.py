@@ -119,7 +119,7 @@ class _Decoded:
         if wrong.any():
             raise UserError(
                 f"example {indices[wrong][0]} has label {labels[wrong][0]}, but the data set has "
-                f"{len(self._source.class_names)} classes: mend the labels"
+                f"{len(self._source.class_names)} classes: fix the labels"
             )
         return images, labels
 

@@ -116,7 +116,7 @@ class EvalPipeline:
 
     Attributes:
       num_examples: N, of the source, over all processes.
-      crop: what of an image is fed, in words, to name beside an accuracy.
+      crop: which crop of an image is fed, in words, to name beside an accuracy.
     """
 
     def __init__(

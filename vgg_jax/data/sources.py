@@ -51,5 +51,5 @@ def check_labels(source: Source, num_classes: int) -> None:
     if lowest < 0 or highest >= num_classes:
         raise UserError(
             f"labels run from {lowest} to {highest}, but the model has {num_classes} classes: "
-            f"give --config.model.num_classes={highest + 1}, or mend the labels"
+            f"give --config.model.num_classes={highest + 1}, or fix the labels"
         )

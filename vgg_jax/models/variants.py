@@ -105,7 +105,7 @@ def resolve_stages(variant: str, stages: Sequence[str] | None) -> tuple[Stage, .
     texts = variant_stages(variant) if stages is None else stages
     if isinstance(texts, str) or not texts:
         raise UserError(
-            f"model.stages is {texts!r}; it wants a tuple of one string a stage, e.g. {SHALLOW_B}"
+            f"model.stages is {texts!r}; it takes a tuple of one string per stage, e.g. {SHALLOW_B}"
         )
     return tuple(parse_stage(text) for text in texts)
 

@@ -11,6 +11,7 @@ from vgg_jax.reporting import html
 from vgg_jax.reporting.probes import probe_charts
 from vgg_jax.reporting.published import published_cifar
 from vgg_jax.reporting.svg import line_chart
+from vgg_jax.runs.directory import LAYERS_FILE
 from vgg_jax.runs.reader import StoredRun
 
 # metric, name of the axis, whether logarithmic
@@ -186,7 +187,7 @@ def result_files(folder: Path, runs: Sequence[StoredRun]) -> Iterator[tuple[Path
 
 
 def _probe_files(run: StoredRun) -> list[Path]:
-    return sorted((run.path / "probes").glob("*.csv"))
+    return sorted((run.path / LAYERS_FILE.parent).glob("*.csv"))
 
 
 def _net(run: StoredRun) -> tuple[str, ...]:

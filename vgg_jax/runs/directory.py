@@ -79,7 +79,7 @@ def check_same_config(workdir: Path, config: ConfigDict) -> None:
     if changed:
         raise UserError(
             f"{workdir} holds a run with another config ({'; '.join(changed)}).\n"
-            "Give the same config to go on with it, or another --workdir to start a new run"
+            "Give the same config to resume it, or another --workdir to start a new run"
         )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from vgg_jax.config import flatten
+from vgg_jax.runs.directory import CONFIG_FILE, METRICS_FILE, SUMMARY_FILE
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,17 +30,17 @@ class StoredRun:
     @functools.cached_property
     def summary(self) -> dict[str, Any]:
         """Content of `summary.json`; empty while the run has not ended."""
-        return _json(self.path / "summary.json")
+        return _json(self.path / SUMMARY_FILE)
 
     @functools.cached_property
     def config(self) -> dict[str, Any]:
         """Flat content of `config.json`, {dotted key: value}; empty where it was not kept."""
-        return flatten(ConfigDict(_json(self.path / "config.json")))
+        return flatten(ConfigDict(_json(self.path / CONFIG_FILE)))
 
     @functools.cached_property
     def lines(self) -> list[dict[str, float]]:
         """The lines of `metrics.jsonl`, without one that is being written."""
-        path = self.path / "metrics.jsonl"
+        path = self.path / METRICS_FILE
         if not path.is_file():
             return []
         *complete, _ = path.read_text().split("\n")
@@ -65,7 +66,7 @@ class StoredRun:
 
 def find_runs(folder: Path) -> list[StoredRun]:
     """Returns every run in a folder and below, itself included, by name."""
-    return [StoredRun(path.parent) for path in sorted(folder.rglob("metrics.jsonl"))]
+    return [StoredRun(path.parent) for path in sorted(folder.rglob(METRICS_FILE))]
 
 
 def _json(path: Path) -> dict[str, Any]:

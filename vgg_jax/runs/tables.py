@@ -71,7 +71,7 @@ def write_table(path: Path, rows: Iterable[Row], columns: Sequence[str] = COLUMN
 
 
 class TableWriter:
-    """Appends rows to a plain csv file that a run which goes on may have begun."""
+    """Appends rows to a plain csv file that an interrupted run may have begun."""
 
     def __init__(self, path: Path, before_step: int, columns: Sequence[str] = COLUMNS) -> None:
         """Opens the file, dropping rows of `before_step` and later, which will be made again."""

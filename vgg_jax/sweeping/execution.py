@@ -1,4 +1,4 @@
-"""One run of a sweep, as a process of its own: skipped, tried again, or stopped in order."""
+"""One run of a sweep, as a process of its own: skipped, retried, or stopped cleanly."""
 
 import contextlib
 import dataclasses
@@ -36,7 +36,7 @@ class Outcome:
 def execute(
     trial: Trial, retries: int, environment: Mapping[str, str], stop: threading.Event
 ) -> Outcome:
-    """Makes a run, or goes on with it, in a process of its own, and waits for its end.
+    """Starts or resumes a run in a process of its own and waits for its end.
 
     Where another process is at it, such as one left by a sweep that was killed, that one is waited
     for first. Output goes to `log.txt` in the run directory.

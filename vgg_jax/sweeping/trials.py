@@ -1,4 +1,4 @@
-"""What a sweep consists of: named runs, read from a Python file, and how far each has got."""
+"""What a sweep consists of: named runs, read from a Python file, and their progress."""
 
 import dataclasses
 import importlib.util
@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from vgg_jax.config import load_config, override_arguments
 from vgg_jax.errors import UserError
-from vgg_jax.runs.directory import check_same_config
+from vgg_jax.runs.directory import CONFIG_FILE, SUMMARY_FILE, check_same_config
 
 _NAME = re.compile(r"[\w.+,=-]+")
 
@@ -50,7 +50,7 @@ class Trial:
 
     def finished(self) -> bool:
         """Returns whether the run is complete."""
-        path = self.workdir / "summary.json"
+        path = self.workdir / SUMMARY_FILE
         return path.is_file() and json.loads(path.read_text())["exit_reason"] == "finished"
 
 
@@ -109,7 +109,9 @@ def _runs(path: Path) -> Iterator[Any]:
         raise UserError(f"no sweep file {path}{there}")
     spec = importlib.util.spec_from_file_location(f"sweep_file_{path.stem}", path)
     if spec is None or spec.loader is None:
-        raise UserError(f"{path} is no Python file; give a sweep such as experiments/NAME/sweep.py")
+        raise UserError(
+            f"{path} is not a Python file; give a sweep such as experiments/NAME/sweep.py"
+        )
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     if not hasattr(module, "get_runs"):
@@ -118,6 +120,6 @@ def _runs(path: Path) -> Iterator[Any]:
 
 
 def _check_stored(trial: Trial, config: ConfigDict) -> None:
-    path = trial.workdir / "config.json"
+    path = trial.workdir / CONFIG_FILE
     if path.exists():
         check_same_config(trial.workdir, config)

@@ -46,7 +46,7 @@ class Checkpoints:
         """Opens or makes a folder.
 
         Args:
-          folder: where the checkpoints are, one sub-folder a step.
+          folder: where the checkpoints are, one sub-folder per step.
           keep: number of newest ones to keep; the one with the highest top-1 accuracy stays too.
         """
         policy = policies.AnyPreservationPolicy(

@@ -124,7 +124,7 @@ def _scale_by_name(rates: Sequence[tuple[str, float]]) -> optax.GradientTransfor
         factors = [float(factor) for _, factor in rates]
     except (TypeError, ValueError) as error:
         raise UserError(
-            f"optimizer.rates={rates!r} wants pairs of a regular expression and a factor, "
+            f"optimizer.rates={rates!r} takes pairs of a regular expression and a factor, "
             "such as (('fc8/.*', 10.0),)"
         ) from error
 

@@ -21,14 +21,14 @@ def first_match(names: Iterable[str], patterns: Sequence[str], key: str) -> dict
 
     Raises:
       UserError: for a pattern that matches nothing, so that a misspelt one is not silently idle,
-        or that is no regular expression.
+        or that is not a regular expression.
     """
     names = list(names)
     try:
         compiled = [re.compile(pattern) for pattern in patterns]
     except (re.error, TypeError) as error:
         raise UserError(
-            f"{key}={tuple(patterns)!r} wants regular expressions, such as ('fc8/.*',): {error}"
+            f"{key}={tuple(patterns)!r} takes regular expressions, such as ('fc8/.*',): {error}"
         ) from error
     for pattern in compiled:
         if not any(pattern.fullmatch(name) for name in names):

@@ -1,4 +1,4 @@
-"""The probes along a run: every so many steps, tidy tables under `WORKDIR/probes/`."""
+"""The probes along a run: every n steps, tidy tables under `WORKDIR/probes/`."""
 
 import dataclasses
 import functools

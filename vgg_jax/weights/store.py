@@ -139,7 +139,7 @@ def read_safetensors(path: str | PathLike[str]) -> tuple[dict[str, np.ndarray], 
 
 @contextlib.contextmanager
 def _opened(path: str | PathLike[str]) -> Generator[Any]:
-    """Opens a `.safetensors` file; what goes wrong while it is read is the user's to mend."""
+    """Opens a `.safetensors` file; what goes wrong while it is read is for the user to fix."""
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
             yield file
