@@ -8,11 +8,10 @@ A config file is a few lines: `get_config = functools.partial(vgg, "D")`. What f
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
+from vgg_jax.data import imagenet
 from vgg_jax.errors import UserError, unknown_name
 
 # Mean and standard deviation of the training images, RGB on the 0..255 scale.
-IMAGENET_MEAN = (123.68, 116.779, 103.939)
-IMAGENET_STD = (58.393, 57.12, 57.375)
 CIFAR10_MEAN, CIFAR10_STD = (125.31, 122.95, 113.87), (62.99, 62.09, 66.70)
 CIFAR100_MEAN, CIFAR100_STD = (129.30, 124.07, 112.43), (68.17, 65.39, 70.42)
 UNSCALED = (1.0, 1.0, 1.0)  # the paper subtracts the mean and does not divide
@@ -61,7 +60,7 @@ def base() -> ConfigDict:
     config.data.batch_size = 256
     config.data.workers = 8
     config.data.channel_order = "RGB"  # fed to the network; or BGR, and mean and std with it
-    config.data.mean = IMAGENET_MEAN
+    config.data.mean = imagenet.MEAN
     config.data.std = UNSCALED
     config.data.augment = "scale_crop"  # none, pad_crop or scale_crop
     config.data.pad = 4  # pixels around the image, for pad_crop
@@ -152,7 +151,7 @@ def _imagenette(config: ConfigDict) -> None:
     config.data.name = "imagenette/320px-v2"
     config.model.num_classes = 10
     config.data.batch_size = 64
-    config.data.std = IMAGENET_STD
+    config.data.std = imagenet.STD
     config.model.kernel_init = "torchvision"
     config.optimizer.schedule = "cosine"
     config.optimizer.warmup_epochs = 2.0
@@ -232,7 +231,7 @@ def _modern(config: ConfigDict) -> None:
     config.optimizer.weight_decay = 5e-4
     if config.data.image_size == 224:
         config.model.kernel_init = "torchvision"
-        config.data.std = IMAGENET_STD
+        config.data.std = imagenet.STD
         config.optimizer.weight_decay = 1e-4
     config.optimizer.schedule = "cosine"
     config.optimizer.warmup_epochs = 5.0

@@ -2,13 +2,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import safetensors.numpy
 
 from tests.weights import files
+from vgg_jax.config import load_config
 from vgg_jax.convert import main
 from vgg_jax.errors import UserError
+from vgg_jax.training.loop import train
 from vgg_jax.weights.store import load_weights
 
 ROOT = Path(__file__).parent.parent
@@ -35,6 +38,22 @@ def test_in_and_out_again(tmp_path, capsys):
         np.testing.assert_array_equal(tensor, state[name])
     assert main(["--to=stablehlo", str(ours), str(tmp_path / "net.stablehlo")]) == 0
     assert (tmp_path / "net.stablehlo").stat().st_size > 1000
+
+
+def test_numerics_of_the_config_are_kept(tmp_path):
+    """The network computes as the config says, after an import and from a run."""
+    numerics = ["--config.compute_dtype=bfloat16", "--config.matmul_precision=tensorfloat32"]
+    theirs, ours = tmp_path / "theirs.safetensors", tmp_path / "ours.safetensors"
+    safetensors.numpy.save_file(files.torch_state("D", "none", "torchvision"), theirs)
+    assert main(["--from=torchvision", *NARROW, *numerics, str(theirs), str(ours)]) == 0
+    tiny = ["--config.model.stages=('3-4','3-4','3-4','3-4','3-4')", "--config.steps=1"]
+    config = load_config(f"{ROOT}/configs/vgg16.py:digits", [*tiny, *numerics])
+    train(config, tmp_path / "run", 0.0)
+    assert main(["--from=run", str(tmp_path / "run"), str(tmp_path / "run.safetensors")]) == 0
+    for path in (ours, tmp_path / "run.safetensors"):
+        model = load_weights(path).model
+        assert model.dtype == jnp.bfloat16
+        assert model.matmul_precision == "tensorfloat32"
 
 
 def test_whole_command_line(tmp_path):

@@ -141,13 +141,10 @@ def test_another_config_in_the_same_workdir_lists_the_differences(command, tmp_p
     assert (tmp_path / "run" / "summary.json").exists()
 
 
-def test_import_is_quick_and_without_tensorflow():
+def test_import_is_light_and_without_tensorflow():
     code = (
-        "import time; start = time.perf_counter(); import vgg_jax; "
-        "seconds = time.perf_counter() - start; import sys, vgg_jax.train, vgg_jax.training.loop; "
-        "print(seconds, 'tensorflow' in sys.modules)"
+        "import sys, vgg_jax, vgg_jax.train; light = 'jax' not in sys.modules; "
+        "import vgg_jax.training.loop; print(light, 'tensorflow' in sys.modules)"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    seconds, tensorflow = out.stdout.split()
-    assert float(seconds) < 2
-    assert tensorflow == "False"
+    assert out.stdout.split() == ["True", "False"]

@@ -84,8 +84,9 @@ def _network(args: argparse.Namespace, overrides: list[str]) -> "VGG":
     from vgg_jax.models import build_model
 
     if args.config is not None:
-        config = load_config(args.config, overrides)
-        return build_model(config.model, image_size=config.data.image_size)
+        from vgg_jax.training.setup import from_config
+
+        return from_config(load_config(args.config, overrides)).model
     if args.variant is None:
         raise UserError("--from needs the network: give --variant=D (or A, B, E), or --config=FILE")
     return build_model({"variant": args.variant, "norm": args.norm}, image_size=IMAGE_SIZE)

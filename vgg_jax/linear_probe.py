@@ -21,7 +21,7 @@ from vgg_jax.config import load_config, split_overrides
 from vgg_jax.errors import UserError
 
 if TYPE_CHECKING:
-    from vgg_jax.data.sources import Source
+    from vgg_jax.data.source import Source
 
 
 def main(argv: list[str]) -> int:

@@ -12,9 +12,11 @@ from configs.base import vgg
 from experiments.init_gradients.grid import IMAGE_CHANNELS, IMAGE_SIZES, WIDE_STAGES, Cell
 from vgg_jax.data.augment import make_eval_transform
 from vgg_jax.data.pipeline import TrainPipeline
-from vgg_jax.data.sources import Source, open_source
+from vgg_jax.data.source import Source
+from vgg_jax.data.sources import open_source
 from vgg_jax.models import VGG
-from vgg_jax.models.initializers import GAINS, lsuv
+from vgg_jax.models.initializers import GAINS
+from vgg_jax.models.lsuv import lsuv
 from vgg_jax.models.vgg import ACTIVATIONS, POOLINGS
 from vgg_jax.probes.gradients import Arrays, Measured, layer_statistics
 from vgg_jax.rng import stream_key

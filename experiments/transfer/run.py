@@ -21,10 +21,11 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from configs.base import IMAGENET_STD
 from vgg_jax.cli import run_command, show_progress
 from vgg_jax.config import load_config, override_arguments
-from vgg_jax.data.arrays import Source, Subset
+from vgg_jax.data import imagenet
+from vgg_jax.data.arrays import Subset
+from vgg_jax.data.source import Source
 from vgg_jax.data.sources import open_source
 from vgg_jax.errors import UserError
 from vgg_jax.evaluation.accuracy import evaluate
@@ -205,7 +206,7 @@ def tuning_config(data: str, start: str, weights: Path, file: Path) -> ConfigDic
     if start == "random":
         changes |= {
             "model.kernel_init": "he_fan_in",
-            "data.std": IMAGENET_STD,  # He's initialisation wants inputs of variance 1
+            "data.std": imagenet.STD,  # He's initialisation wants inputs of variance 1
             "optimizer.learning_rate": 3e-4,
             "optimizer.rates": (),
             "optimizer.frozen": (),

@@ -9,35 +9,28 @@ import pytest
 from ml_collections import ConfigDict
 from PIL import Image
 
+from configs.base import base
+
 
 @pytest.fixture
 def data_config() -> Callable[..., ConfigDict]:
     """Returns a function from overrides to a `config.data`."""
 
     def make(**overrides: object) -> ConfigDict:
-        config = ConfigDict(
-            {
-                "source": "digits",
-                "name": "digits",
-                "dir": None,
-                "train_split": "train",
-                "eval_split": "test",
-                "image_size": 8,
-                "batch_size": 4,
-                "workers": 0,
-                "mean": (0.0, 0.0, 0.0),
-                "std": (1.0, 1.0, 1.0),
-                "augment": "none",
-                "pad": 4,
-                "scale": (16, 16),
-                "channel_order": "RGB",
-                "flip": False,
-                "cutout": 0,
-                "color_shift": 0.0,
-                "color_pca": "imagenet",
-                "eval_resize": 8,
-            },
-            convert_dict=False,
+        config = base().data
+        config.update(
+            source="digits",
+            name="digits",
+            eval_split="test",
+            image_size=8,
+            batch_size=4,
+            workers=0,
+            mean=(0.0, 0.0, 0.0),
+            augment="none",
+            scale=(16, 16),
+            flip=False,
+            color_shift=0.0,
+            eval_resize=8,
         )
         with config.ignore_type():
             config.update(overrides)
@@ -66,3 +59,9 @@ def encode(image: np.ndarray, kind: str = "PNG") -> bytes:
     file = io.BytesIO()
     Image.fromarray(image).save(file, kind)
     return file.getvalue()
+
+
+def center_crop(image: np.ndarray, size: int) -> np.ndarray:
+    """Cuts the central `size` x `size` pixels out of an image (H, W, 3) at least that large."""
+    top, left = (image.shape[0] - size) // 2, (image.shape[1] - size) // 2
+    return image[top : top + size, left : left + size]

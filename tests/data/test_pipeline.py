@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.data.conftest import center_crop
 from vgg_jax.data.arrays import ArraySource
 from vgg_jax.data.pipeline import EvalPipeline, TrainPipeline, epoch_permutation
-from vgg_jax.data.preprocessing import center_crop, resize_shortest
+from vgg_jax.data.preprocessing import resize_shortest
 from vgg_jax.data.sources import open_source
 from vgg_jax.errors import UserError
 
@@ -146,7 +147,8 @@ class TestSizes:
         monkeypatch.setattr("vgg_jax.data.crops.IN_MEMORY_BYTES", 1000)
         one_by_one = TrainPipeline(source, config, seed=0)
         assert_same(one_by_one.batch(5), in_memory)
-        assert not hasattr(one_by_one._examples, "_images")
+        with pytest.raises(UserError, match="in memory"):
+            one_by_one.in_memory()
 
     def test_files_are_resized_and_cropped_at_the_centre(self, data_config, photo_folder):
         config = data_config(

@@ -10,7 +10,7 @@ from PIL import Image
 
 from tests.models.nets import SMALL_SIZE, init, quick_jit, random_images, small_vgg
 from vgg_jax.data.preprocessing import Preprocessing
-from vgg_jax.data.sources import Source
+from vgg_jax.data.source import Source
 from vgg_jax.models import VGG
 from vgg_jax.weights.store import Weights
 

@@ -12,9 +12,9 @@ from vgg_jax.models.initializers import (
     INITIALIZERS,
     as_matrix,
     get_initializer,
-    lsuv,
     register_initializer,
 )
+from vgg_jax.models.lsuv import lsuv
 
 CONV = (3, 3, 64, 128)
 FAN_IN, FAN_OUT = 9 * 64, 9 * 128

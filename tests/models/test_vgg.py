@@ -344,3 +344,9 @@ def test_a_wrong_field_is_named_at_once(fields: dict[str, Any], message: str) ->
 def test_too_small_an_image_names_the_smallest(shape: tuple[int, ...]) -> None:
     with pytest.raises(UserError, match="at least 224"):
         jax.eval_shape(VGG().init, jax.random.key(0), jax.ShapeDtypeStruct(shape, jnp.float32))
+
+
+def test_small_images_are_told_which_head_window_fits() -> None:
+    with pytest.raises(UserError, match="at least 224; for these images set head_window=1"):
+        jax.eval_shape(VGG().init, jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
+    jax.eval_shape(VGG(head_window=1).init, jax.random.key(0), jnp.zeros((1, 32, 32, 3)))

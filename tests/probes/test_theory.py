@@ -15,7 +15,6 @@ from vgg_jax.probes.gradients import layer_scales
 from vgg_jax.probes.theory import (
     activation_moments,
     batch_norm_growth,
-    gradient_correlation,
     predict,
     relu_correlation,
     relu_gradient_correlation,
@@ -124,21 +123,6 @@ def test_batch_norm_growth_of_infinite_batches():
     )
     with pytest.raises(ValueError, match="infinite"):
         batch_norm_growth(3)
-
-
-@pytest.mark.parametrize(
-    ("correlation", "expected"),  # at 8, 10, 13 and 16 layers
-    [
-        (0.0, (0.050, 0.034, 0.020, 0.013)),
-        (0.5, (0.113, 0.080, 0.051, 0.035)),
-        (0.8, (0.236, 0.181, 0.127, 0.092)),
-    ],
-)
-def test_gradient_correlation(correlation, expected):
-    layers = (8, 10, 13, 16)
-    assert [gradient_correlation(correlation, n) for n in layers] == pytest.approx(
-        expected, abs=6e-4
-    )
 
 
 @pytest.mark.parametrize("correlation", [-0.6, 0.0, 0.3, 0.95])

@@ -1,47 +1,15 @@
-"""What a source is, and those held in memory: the embedded digits and `.npz` files."""
+"""Sources held in memory: the embedded digits and `.npz` files."""
 
-import abc
 import importlib.metadata
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from vgg_jax.data.source import Source
 from vgg_jax.errors import UserError
 
-
-class Source(abc.ABC):
-    """Labelled images by index.
-
-    Attributes:
-      class_names: the name of each class.
-      labels: int32 (N,) where they are known without reading every example, else None.
-    """
-
-    class_names: tuple[str, ...]
-    labels: np.ndarray | None
-
-    @abc.abstractmethod
-    def __len__(self) -> int:
-        """Returns the number of examples N."""
-
-    @abc.abstractmethod
-    def load(self, index: int, min_side: int | None = None) -> tuple[Image.Image, int]:
-        """Returns an RGB image and its label.
-
-        Args:
-          index: of the example, in [0, N).
-          min_side: see `preprocessing.open_image`.
-
-        Raises:
-          UserError: the example cannot be decoded.
-        """
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        """Returns {"image": uint8 (H, W, 3) RGB, "label": int}."""
-        image, label = self.load(index)
-        return {"image": np.array(image), "label": label}
+IN_MEMORY_BYTES = 2**30  # decoded images up to this size are held in memory
 
 
 class ArraySource(Source):

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vgg_jax.data.preprocessing import normalize
-from vgg_jax.data.sources import Source
+from vgg_jax.data.source import Source
 from vgg_jax.errors import unknown_name
 
 AUGMENTATIONS = ("none", "pad_crop", "scale_crop")

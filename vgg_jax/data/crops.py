@@ -7,12 +7,11 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from vgg_jax.data.arrays import IN_MEMORY_BYTES, ArraySource
 from vgg_jax.data.preprocessing import resized_crop
-from vgg_jax.data.sources import ArraySource, Source
+from vgg_jax.data.source import Source
 from vgg_jax.errors import UserError
 from vgg_jax.rng import CROP, generator
-
-IN_MEMORY_BYTES = 2**30
 
 
 class Examples(Protocol):

@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from vgg_jax.data.arrays import Source, missing_split
+from vgg_jax.data.arrays import missing_split
 from vgg_jax.data.preprocessing import open_image
+from vgg_jax.data.source import Source
 from vgg_jax.errors import UserError
 
 EXTENSIONS = frozenset((".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"))

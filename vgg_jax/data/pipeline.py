@@ -13,7 +13,7 @@ import numpy as np
 
 from vgg_jax.data.crops import InMemory, center_cropped, eval_resize, scale_cropped
 from vgg_jax.data.prefetch import Batch, prefetched
-from vgg_jax.data.sources import Source
+from vgg_jax.data.source import Source
 from vgg_jax.errors import UserError
 from vgg_jax.rng import PERMUTATION, generator
 

@@ -21,7 +21,6 @@ from vgg_jax.errors import UserError, unknown_name
 Encoded = bytes | str | PathLike[str]
 
 CHANNEL_ORDERS = ("BGR", "RGB")
-RESIZE_FILTER = "bilinear_antialiased"
 
 
 def open_image(
@@ -87,12 +86,6 @@ def resize_shortest(image: np.ndarray, size: int) -> np.ndarray:
     return np.array(picture.resize(_scaled_size(*picture.size, size), Image.Resampling.BILINEAR))
 
 
-def center_crop(image: np.ndarray, size: int) -> np.ndarray:
-    """Cuts the central `size` x `size` pixels out of an image (H, W, 3) at least that large."""
-    top, left = (image.shape[0] - size) // 2, (image.shape[1] - size) // 2
-    return image[top : top + size, left : left + size]
-
-
 def resized_crop(
     image: Image.Image, shortest: int, size: int, position: tuple[float, float] | None = None
 ) -> np.ndarray:
@@ -147,7 +140,6 @@ class Preprocessing:
       std: divides each channel after `mean`, in `channel_order`.
       channel_order: "RGB" or "BGR", the order fed.
       scale: multiplies the pixel values 0..255 before all else.
-      resize_filter: the filter of the resize; `RESIZE_FILTER` is the one there is.
     """
 
     resize: int
@@ -156,7 +148,6 @@ class Preprocessing:
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
     channel_order: str = "RGB"
     scale: float = 1.0
-    resize_filter: str = RESIZE_FILTER
 
     def __post_init__(self) -> None:
         for name in ("mean", "std"):  # lists, where they come from JSON
@@ -168,8 +159,6 @@ class Preprocessing:
             )
         if self.channel_order not in CHANNEL_ORDERS:
             raise unknown_name("channel order", self.channel_order, CHANNEL_ORDERS)
-        if self.resize_filter != RESIZE_FILTER:
-            raise unknown_name("resize filter", self.resize_filter, (RESIZE_FILTER,))
 
     def load(self, encoded: Encoded) -> np.ndarray:
         """Decodes, resizes and crops an image file to uint8 (crop, crop, 3) RGB."""

@@ -4,8 +4,9 @@ from typing import Any
 
 import numpy as np
 
-from vgg_jax.data.arrays import ArraySource, Source, open_digits, open_npz
+from vgg_jax.data.arrays import ArraySource, open_digits, open_npz
 from vgg_jax.data.folder import open_folder
+from vgg_jax.data.source import Source
 from vgg_jax.errors import UserError, unknown_name
 
 __all__ = ["SOURCES", "ArraySource", "Source", "check_labels", "open_source"]

@@ -11,11 +11,11 @@ from PIL import Image
 from tensorflow_datasets.core.data_sources.base import DataSource
 from tensorflow_datasets.proto import tf_example_pb2
 
-from vgg_jax.data.arrays import ArraySource, Source, missing_split
+from vgg_jax.data.arrays import IN_MEMORY_BYTES, ArraySource, missing_split
 from vgg_jax.data.preprocessing import open_image
+from vgg_jax.data.source import Source
 from vgg_jax.errors import UserError
 
-IN_MEMORY_BYTES = 2**30
 FILE_FORMAT = tfds.core.FileFormat.ARRAY_RECORD
 
 _CHUNK = 1000  # records that a thread reads at a time

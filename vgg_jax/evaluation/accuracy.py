@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vgg_jax.data.folder import imagenet_classes
-from vgg_jax.data.sources import Source
+from vgg_jax.data.source import Source
 from vgg_jax.errors import UserError
 from vgg_jax.evaluation.probabilities import dataset_probabilities
 from vgg_jax.evaluation.scoring import accuracies, masked_sums, wilson_interval

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from vgg_jax.data.preprocessing import Preprocessing
-from vgg_jax.data.sources import Source
+from vgg_jax.data.source import Source
 from vgg_jax.errors import UserError, unknown_name
 from vgg_jax.evaluation.protocols import PROTOCOLS, ViewSpec
 from vgg_jax.evaluation.views import view_averages

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from PIL import Image
 
-from vgg_jax.data.sources import Source
+from vgg_jax.data.source import Source
 from vgg_jax.evaluation.protocols import Part, ViewSpec
 
 _DECODED_AHEAD = 32

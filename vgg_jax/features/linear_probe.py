@@ -10,7 +10,7 @@ import numpy as np
 
 from vgg_jax.data.arrays import Subset
 from vgg_jax.data.preprocessing import Preprocessing
-from vgg_jax.data.sources import Source
+from vgg_jax.data.source import Source
 from vgg_jax.errors import UserError
 from vgg_jax.evaluation.protocols import PROTOCOLS, ViewSpec
 from vgg_jax.evaluation.scoring import wilson_interval

@@ -18,7 +18,7 @@ COMPUTE_DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 _DERIVED = {
     "head_window",
     "norm_frozen",
-    "norm_axis_name",
+    "axis_name",
     "head_sharding",
     "matmul_precision",
     "dtype",

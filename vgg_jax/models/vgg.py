@@ -81,11 +81,11 @@ class VGG(nn.Module):
       norm_momentum: of the running statistics, Flax's convention: running = momentum * running +
         (1 - momentum) * batch.
       norm_epsilon: added to the variance.
-      norm_group: None normalises with the whole batch (under `norm_axis_name`, over all devices);
+      norm_group: None normalises with the whole batch (under `axis_name`, over all devices);
         k with each k consecutive examples.
       norm_frozen: batch normalisations, such as "bn1_1", that use their running statistics in
         training too and leave them as they are.
-      norm_axis_name: the pmap axis that the batch is spread over, or None.
+      axis_name: the mapped axis (pmap) that the batch is spread over, or None.
       head_sharding: how the input of the first fully connected layer is to be spread over devices,
         or None to leave that to the compiler.
       head: "imagenet" (hidden 4096-4096, dropout after each), "cifar" (512-512, dropout before
@@ -118,7 +118,7 @@ class VGG(nn.Module):
     norm_epsilon: float = 1e-5
     norm_group: int | None = None
     norm_frozen: tuple[str, ...] = ()
-    norm_axis_name: str | None = None
+    axis_name: str | None = None
     head_sharding: jax.sharding.Sharding | None = None
     head: str = "imagenet"
     head_features: tuple[int, ...] | None = None
@@ -134,44 +134,125 @@ class VGG(nn.Module):
     dtype: DTypeLike = jnp.float32
     param_dtype: DTypeLike = jnp.float32
 
-    def __post_init__(self) -> None:
-        """Checks every field that a user can get wrong.
+    @nn.compact
+    def __call__(
+        self,
+        images: jax.Array,
+        *,
+        train: bool = False,
+        perturbations: Mapping[str, jax.Array] | None = None,
+        conv_only: bool = False,
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """Classifies images.
+
+        Args:
+          images: float (N, H, W, 3), preprocessed; sides of at least `smallest_image`.
+          train: batch statistics instead of running ones (collection `batch_stats` must be
+            mutable) and dropout (needs rng `dropout`).
+          perturbations: arrays added to the endpoints of those names as they are computed, so
+            that a gradient with respect to a zero perturbation is the gradient with respect to
+            that endpoint.
+          conv_only: leaves the head out, so that images may be as small as one position of the last
+            map, and returns that map (N, h, w, channels) instead of logits.
+
+        Returns:
+          Logits (N, num_classes), float32 or wider: the spatial mean of the score map; and every
+          intermediate by name, in the compute dtype (order: see `layer_names`). For each
+          convolution `conv1_1` (its output, bias included), `bn1_1` (with norm "batch"),
+          `add1_2` (with `residual`), `relu1_1` (the activation, whichever it is), `lrn1_1` (in
+          A-LRN); for each stage `pool1`; then `fc6`, `relu6`, `fc7`, `relu7` and `fc8`, each
+          (N, h, w, features), where h = w = 1 for images of the head's size.
 
         Raises:
-          UserError: a name is unknown, a number out of range, or two fields contradict.
+          UserError: the images are too small, a batch is not a multiple of `norm_group`, or a
+            perturbation names no endpoint.
         """
-        for kind, name, known in (
-            ("norm", self.norm, NORMS),
-            ("head", self.head, HEADS),
-            ("activation", self.activation, ACTIVATIONS),
-            ("pooling", self.pooling, POOLINGS),
-            ("matmul_precision", self.matmul_precision, MATMUL_PRECISIONS),
-        ):
-            if name not in known:
-                raise unknown_name(kind, name, known)
-        get_initializer(self.kernel_init, self.activation)
-        group = self.norm_group
-        for field, value, wanted, good in (
-            ("num_classes", self.num_classes, "at least 1", self.num_classes >= 1),
-            ("norm_momentum", self.norm_momentum, "in [0, 1]", 0 <= self.norm_momentum <= 1),
-            ("norm_epsilon", self.norm_epsilon, "at least 0", self.norm_epsilon >= 0),
-            ("norm_group", group, "None or at least 1", group is None or group >= 1),
-            ("head_window", self.head_window, "at least 1", self.head_window >= 1),
-            ("dropout", self.dropout, "in [0, 1)", 0 <= self.dropout < 1),
-            ("width", self.width, "above 0", self.width > 0),
-        ):
-            if not good:
-                raise UserError(f"model.{field} is {value}; it must be {wanted}")
-        hidden = self.head_features or ()
-        if len(hidden) > 2 or min(hidden, default=1) < 1 or (hidden and self.head == "linear"):
-            raise UserError(
-                f"model.head_features={tuple(hidden)} with head {self.head!r}.\n"
-                "Give at most two sizes of at least 1, to head 'imagenet' or 'cifar'"
+        _check_shape(self, images.shape, conv_only)
+        perturbations = perturbations or {}
+        run_stage = VGG._stage
+        if self.remat:
+            run_stage = nn.remat(run_stage, static_argnums=(2, 4))
+
+        x = images.astype(self.dtype)
+        endpoints: dict[str, jax.Array] = {}
+        with jax.default_matmul_precision(self.matmul_precision):
+            for index in range(1, len(self.conv_stages) + 1):
+                x, recorded = run_stage(self, x, index, perturbations, train)
+                endpoints |= recorded
+            if not conv_only:
+                x, recorded = self._head(x, perturbations, train)
+                endpoints |= recorded
+
+        for name in perturbations:
+            if name not in endpoints:
+                raise unknown_name("endpoint", name, endpoints)
+        return x, endpoints
+
+    def _stage(
+        self, x: jax.Array, index: int, perturbations: Mapping[str, jax.Array], train: bool
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """Runs the convolutions and the pooling of stage `index`, counted from 1."""
+        record = _Recorder(perturbations)
+        activation = ACTIVATIONS[self.activation]
+        kernel_init = get_initializer(self.kernel_init, self.activation)
+        dtypes: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        for i, spec in enumerate(self.conv_stages[index - 1], 1):
+            place = f"{index}_{i}"
+            shortcut = x
+            by_batch = train and self.norm == "batch" and f"bn{place}" not in self.norm_frozen
+            conv = Conv(
+                spec.channels,
+                spec.kernel,
+                kernel_init,
+                before_norm=by_batch,
+                name=f"conv{place}",
+                **dtypes,
             )
-        stages = resolve_stages(self.variant, self.stages)
-        if self.residual and any(len({conv.channels for conv in stage}) > 1 for stage in stages):
-            raise UserError("model.residual wants one number of channels within each stage")
-        super().__post_init__()
+            x = record(f"conv{place}", conv(x))
+            if self.norm == "batch":
+                bn = BatchNorm(
+                    momentum=self.norm_momentum,
+                    epsilon=self.norm_epsilon,
+                    group=self.norm_group,
+                    axis_name=self.axis_name,
+                    name=f"bn{place}",
+                    **dtypes,
+                )
+                x = record(f"bn{place}", bn(x, train=by_batch))
+            if self.residual and i > 1:
+                x = record(f"add{place}", x + shortcut)
+            x = record(f"relu{place}", activation(x))
+            if spec.lrn:
+                x = record(f"lrn{place}", local_response_norm(x))
+        x = record(f"pool{index}", POOLINGS[self.pooling](x))
+        return x, record.endpoints
+
+    def _head(
+        self, x: jax.Array, perturbations: Mapping[str, jax.Array], train: bool
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """Maps the last pool (N, h, w, C) to logits (N, num_classes)."""
+        record = _Recorder(perturbations)
+        activation = ACTIVATIONS[self.activation]
+        kernel_init = get_initializer(self.kernel_init, self.activation)
+        dtypes: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        dropout_before = HEADS[self.head].dropout_before
+        window = self.head_window
+        if self.head_sharding is not None:
+            x = jax.lax.with_sharding_constraint(x, self.head_sharding)
+        for name, features in self.head_layers.items():
+            hidden = name != "fc8"
+            dropout = Dropout(self.dropout, self.axis_name, name=name.replace("fc", "dropout"))
+            if hidden and dropout_before:
+                x = dropout(x, train=train)
+            dense = WindowDense(features, window, kernel_init, name=name, **dtypes)
+            x = record(name, dense(x))
+            if hidden:
+                x = record(name.replace("fc", "relu"), activation(x))
+                if not dropout_before:
+                    x = dropout(x, train=train)
+            window = 1
+        wide = x.astype(jnp.promote_types(self.dtype, jnp.float32))
+        return wide.mean((1, 2)), record.endpoints
 
     @property
     def conv_stages(self) -> tuple[Stage, ...]:
@@ -219,129 +300,54 @@ class VGG(nn.Module):
     def _scaled(self, features: int) -> int:
         return max(1, round(features * self.width))
 
-    @nn.compact
-    def __call__(
-        self,
-        images: jax.Array,
-        *,
-        train: bool = False,
-        perturbations: Mapping[str, jax.Array] | None = None,
-        conv_only: bool = False,
-    ) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """Classifies images.
+    def __post_init__(self) -> None:
+        """Raises UserError for what `_check_fields` finds."""
+        _check_fields(self)
+        super().__post_init__()
 
-        Args:
-          images: float (N, H, W, 3), preprocessed; sides of at least `smallest_image`.
-          train: batch statistics instead of running ones (collection `batch_stats` must be
-            mutable) and dropout (needs rng `dropout`).
-          perturbations: arrays added to the endpoints of those names as they are computed, so
-            that a gradient with respect to a zero perturbation is the gradient with respect to
-            that endpoint.
-          conv_only: leaves the head out, so that images may be as small as one position of the last
-            map, and returns that map (N, h, w, channels) instead of logits.
 
-        Returns:
-          Logits (N, num_classes), float32 or wider: the spatial mean of the score map; and every
-          intermediate by name, in the compute dtype (order: see `layer_names`). For each
-          convolution `conv1_1` (its output, bias included), `bn1_1` (with norm "batch"),
-          `add1_2` (with `residual`), `relu1_1` (the activation, whichever it is), `lrn1_1` (in
-          A-LRN); for each stage `pool1`; then `fc6`, `relu6`, `fc7`, `relu7` and `fc8`, each
-          (N, h, w, features), where h = w = 1 for images of the head's size.
+def _check_shape(model: VGG, shape: tuple[int, ...], conv_only: bool) -> None:
+    """Raises UserError if images are too small, and says which field would make them fit."""
+    window, stride = 1 if conv_only else model.head_window, 2 ** len(model.conv_stages)
+    side = min(shape[1:3]) if len(shape) == 4 else 0
+    if side < window * stride:
+        fits = f"; for these images set head_window={side // stride}" if side >= stride else ""
+        raise UserError(
+            f"images of shape {shape} are too small for head_window={window}: the network takes\n"
+            f"(N, H, W, 3) with H and W of at least {window * stride}{fits}"
+        )
 
-        Raises:
-          UserError: the images are too small, a batch is not a multiple of `norm_group`, or a
-            perturbation names no endpoint.
-        """
-        window = 1 if conv_only else self.head_window
-        smallest = window * 2 ** len(self.conv_stages)
-        if images.ndim != 4 or min(images.shape[1:3]) < smallest:
-            raise UserError(
-                f"images of shape {images.shape} are too small: a last map of {window}x{window} "
-                f"after {len(self.conv_stages)} stages\nneeds (N, H, W, 3) with H and W of at "
-                f"least {smallest}"
-            )
-        perturbations = perturbations or {}
-        run_stage = VGG._stage
-        if self.remat:
-            run_stage = nn.remat(run_stage, static_argnums=(2, 4))
 
-        x = images.astype(self.dtype)
-        endpoints: dict[str, jax.Array] = {}
-        with jax.default_matmul_precision(self.matmul_precision):
-            for index in range(1, len(self.conv_stages) + 1):
-                x, recorded = run_stage(self, x, index, perturbations, train)
-                endpoints |= recorded
-            if not conv_only:
-                x, recorded = self._head(x, perturbations, train)
-                endpoints |= recorded
-
-        for name in perturbations:
-            if name not in endpoints:
-                raise unknown_name("endpoint", name, endpoints)
-        return x, endpoints
-
-    def _stage(
-        self, x: jax.Array, index: int, perturbations: Mapping[str, jax.Array], train: bool
-    ) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """Runs the convolutions and the pooling of stage `index`, counted from 1."""
-        record = _Recorder(perturbations)
-        activation = ACTIVATIONS[self.activation]
-        kernel_init = get_initializer(self.kernel_init, self.activation)
-        dtypes: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
-        for i, spec in enumerate(self.conv_stages[index - 1], 1):
-            place = f"{index}_{i}"
-            shortcut = x
-            by_batch = train and self.norm == "batch" and f"bn{place}" not in self.norm_frozen
-            conv = Conv(
-                spec.channels,
-                spec.kernel,
-                kernel_init,
-                before_norm=by_batch,
-                name=f"conv{place}",
-                **dtypes,
-            )
-            x = record(f"conv{place}", conv(x))
-            if self.norm == "batch":
-                bn = BatchNorm(
-                    momentum=self.norm_momentum,
-                    epsilon=self.norm_epsilon,
-                    group=self.norm_group,
-                    axis_name=self.norm_axis_name,
-                    name=f"bn{place}",
-                    **dtypes,
-                )
-                x = record(f"bn{place}", bn(x, train=by_batch))
-            if self.residual and i > 1:
-                x = record(f"add{place}", x + shortcut)
-            x = record(f"relu{place}", activation(x))
-            if spec.lrn:
-                x = record(f"lrn{place}", local_response_norm(x))
-        x = record(f"pool{index}", POOLINGS[self.pooling](x))
-        return x, record.endpoints
-
-    def _head(
-        self, x: jax.Array, perturbations: Mapping[str, jax.Array], train: bool
-    ) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """Maps the last pool (N, h, w, C) to logits (N, num_classes)."""
-        record = _Recorder(perturbations)
-        activation = ACTIVATIONS[self.activation]
-        kernel_init = get_initializer(self.kernel_init, self.activation)
-        dtypes: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
-        dropout_before = HEADS[self.head].dropout_before
-        window = self.head_window
-        if self.head_sharding is not None:
-            x = jax.lax.with_sharding_constraint(x, self.head_sharding)
-        for name, features in self.head_layers.items():
-            hidden = name != "fc8"
-            dropout = Dropout(self.dropout, self.norm_axis_name, name=name.replace("fc", "dropout"))
-            if hidden and dropout_before:
-                x = dropout(x, train=train)
-            dense = WindowDense(features, window, kernel_init, name=name, **dtypes)
-            x = record(name, dense(x))
-            if hidden:
-                x = record(name.replace("fc", "relu"), activation(x))
-                if not dropout_before:
-                    x = dropout(x, train=train)
-            window = 1
-        wide = x.astype(jnp.promote_types(self.dtype, jnp.float32))
-        return wide.mean((1, 2)), record.endpoints
+def _check_fields(model: VGG) -> None:
+    """Raises UserError if a name is unknown, a number out of range, or two fields contradict."""
+    for kind, name, known in (
+        ("norm", model.norm, NORMS),
+        ("head", model.head, HEADS),
+        ("activation", model.activation, ACTIVATIONS),
+        ("pooling", model.pooling, POOLINGS),
+        ("matmul_precision", model.matmul_precision, MATMUL_PRECISIONS),
+    ):
+        if name not in known:
+            raise unknown_name(kind, name, known)
+    get_initializer(model.kernel_init, model.activation)
+    group = model.norm_group
+    for field, value, wanted, good in (
+        ("num_classes", model.num_classes, "at least 1", model.num_classes >= 1),
+        ("norm_momentum", model.norm_momentum, "in [0, 1]", 0 <= model.norm_momentum <= 1),
+        ("norm_epsilon", model.norm_epsilon, "at least 0", model.norm_epsilon >= 0),
+        ("norm_group", group, "None or at least 1", group is None or group >= 1),
+        ("head_window", model.head_window, "at least 1", model.head_window >= 1),
+        ("dropout", model.dropout, "in [0, 1)", 0 <= model.dropout < 1),
+        ("width", model.width, "above 0", model.width > 0),
+    ):
+        if not good:
+            raise UserError(f"model.{field} is {value}; it must be {wanted}")
+    hidden = model.head_features or ()
+    if len(hidden) > 2 or min(hidden, default=1) < 1 or (hidden and model.head == "linear"):
+        raise UserError(
+            f"model.head_features={tuple(hidden)} with head {model.head!r}.\n"
+            "Give at most two sizes of at least 1, to head 'imagenet' or 'cifar'"
+        )
+    stages = resolve_stages(model.variant, model.stages)
+    if model.residual and any(len({conv.channels for conv in stage}) > 1 for stage in stages):
+        raise UserError("model.residual wants one number of channels within each stage")

@@ -21,6 +21,7 @@ import numpy as np
 from vgg_jax.errors import UserError, unknown_name
 from vgg_jax.models.initializers import GAINS
 from vgg_jax.models.variants import Stage
+from vgg_jax.models.vgg import POOLINGS
 
 Function = Callable[[np.ndarray], np.ndarray]
 
@@ -41,7 +42,6 @@ _NODES = np.linspace(-9, 9, 2000)
 _DENSITY = np.exp(-(_NODES**2) / 2)
 _CUMULATIVE = np.cumsum(_DENSITY) - _DENSITY / 2
 _DENSITY_OF_LARGEST = _DENSITY * _CUMULATIVE**3
-POOLINGS = ("max", "average", "none")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -339,17 +339,3 @@ def relu_gradient_correlation(correlation: np.ndarray | float) -> np.ndarray:
     correlation. Balduzzi et al. (2017), arXiv 1702.08591, take 1/2: uncorrelated inputs.
     """
     return 1 - np.arccos(np.clip(correlation, -1, 1)) / np.pi
-
-
-def gradient_correlation(correlation: float, layers: int) -> float:
-    """Returns the correlation of the gradients at two inputs of a deep ReLU network.
-
-    Args:
-      correlation: of the two inputs.
-      layers: weight layers, each followed by ReLU.
-    """
-    product = 1.0
-    for _ in range(layers):
-        product *= float(relu_gradient_correlation(correlation))
-        correlation = float(relu_correlation(correlation))
-    return product

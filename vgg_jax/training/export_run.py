@@ -8,7 +8,8 @@ import numpy as np
 
 from vgg_jax.data.crops import eval_resize
 from vgg_jax.data.preprocessing import Preprocessing
-from vgg_jax.data.sources import Source, open_source
+from vgg_jax.data.source import Source
+from vgg_jax.data.sources import open_source
 from vgg_jax.errors import UserError
 from vgg_jax.runs.directory import CHECKPOINTS, CONFIG_FILE, read_config
 from vgg_jax.training.checkpoints import Checkpoints

@@ -61,7 +61,7 @@ class Parallel:
 
     def adapted(self, model: VGG) -> VGG:
         """Returns the network as the steps run it: with what it has to know of the devices."""
-        return model.clone(norm_axis_name=self.axis_name, head_sharding=self._head)
+        return model.clone(axis_name=self.axis_name, head_sharding=self._head)
 
     def init(self, init_fn: Callable[[], TrainState]) -> TrainState:
         """Returns the state that `init_fn` makes, placed on the devices."""

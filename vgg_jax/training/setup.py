@@ -16,7 +16,7 @@ from vgg_jax.data.preprocessing import CHANNEL_ORDERS
 from vgg_jax.data.sources import check_labels, open_source
 from vgg_jax.errors import UserError, unknown_name
 from vgg_jax.models import VGG, build_model
-from vgg_jax.models.initializers import lsuv
+from vgg_jax.models.lsuv import lsuv
 from vgg_jax.training.feed import Feed, batch_feed, index_feed
 from vgg_jax.training.optimizers import frozen_mask, make_optimizer, make_schedule, stop_frozen
 from vgg_jax.training.parallel import Parallel, make_parallel

@@ -15,9 +15,10 @@ from pathlib import Path
 
 import numpy as np
 
+from vgg_jax.data import imagenet
 from vgg_jax.errors import UserError
 from vgg_jax.models import VGG
-from vgg_jax.weights.layouts import CAFFE_BGR, MEAN_RGB, Contents, layer_specs
+from vgg_jax.weights.layouts import CAFFE_BGR, Contents, layer_specs
 from vgg_jax.weights.protobuf import ProtobufError, read_caffemodel
 
 _NPY_MAGIC = b"\x93NUMPY"
@@ -88,7 +89,7 @@ def _read_npz(path: str | PathLike[str], model: VGG) -> Contents:
         separator="/" if chainer else "_",
         kernel_order=order,
     )
-    normalization = CAFFE_BGR if chainer else {"mean": MEAN_RGB}
+    normalization = CAFFE_BGR if chainer else {"mean": imagenet.MEAN}
     return Contents(arrays, specs, order, normalization)
 
 

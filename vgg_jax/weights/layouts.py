@@ -8,14 +8,14 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from vgg_jax.data import imagenet
 from vgg_jax.errors import UserError
 from vgg_jax.models import VGG
 from vgg_jax.weights.store import check_tensors, network_tensors
 
 # Mean of the training images, R, G, B on 0..255, and how the authors' Caffe networks take it
 # (ksimonyan's gists 211839e770f7b538e2d8 and 3785162f95cd2d5fee77).
-MEAN_RGB = (123.68, 116.779, 103.939)
-CAFFE_BGR = {"channel_order": "BGR", "mean": MEAN_RGB[::-1]}
+CAFFE_BGR = {"channel_order": "BGR", "mean": imagenet.MEAN[::-1]}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,7 +8,7 @@ out: no flatten order is left), `bn3_2/mean`, in float32. The metadata, each but
     image_size        side in pixels of the images that the head covers whole
     compute_dtype     "float32" or "bfloat16"
     matmul_precision  "float32" (also where it is absent), "tensorfloat32" or "bfloat16"
-    preprocessing     resize, crop, channel_order, mean, std, scale, resize_filter
+    preprocessing     resize, crop, channel_order, mean, std, scale (antialiased bilinear resize)
     class_names       one a class, in the order of the logits
     origin            where the tensors came from
 
@@ -186,7 +186,9 @@ def describe_weights(path: str | PathLike[str]) -> Weights:
             compute_dtype=fields["compute_dtype"],
             matmul_precision=fields.get("matmul_precision", "float32"),
         )
-        preprocessing = Preprocessing(**fields["preprocessing"])
+        settings = dict(fields["preprocessing"])
+        settings.pop("resize_filter", None)  # in older files; there was one only
+        preprocessing = Preprocessing(**settings)
         class_names, origin = tuple(fields["class_names"]), fields["origin"]
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"the metadata of {path} is damaged ({error}); convert it again") from error
