@@ -13,7 +13,9 @@ LEVELS = (
     {"probes", "runs", "weights"},
     {"evaluation", "reporting", "sweeping"},
     {"features", "training"},
+    {"predict_main"},  # the command of `predict`, a module that nothing may import
 )
+PREDICT = "vgg_jax.predict"  # `from vgg_jax import predict` gives the function of that name
 TOP = len(LEVELS)  # the command lines, and what `import vgg_jax` offers
 
 
@@ -34,7 +36,7 @@ def imports(tree: ast.Module, known: dict[str, ast.Module]) -> set[str]:
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
-            inner = {f"{node.module}.{alias.name}" for alias in node.names}
+            inner = {f"{node.module}.{alias.name}" for alias in node.names} - {PREDICT}
             found |= (inner & known.keys()) or {node.module}
     return found & known.keys()
 
@@ -54,6 +56,11 @@ def test_imports_of_the_library_point_down():
     ]
     assert not wrong
     assert {module.split(".")[1] for module in known if "." in module} >= set().union(*LEVELS)
+
+
+def test_nothing_hides_the_function_predict():
+    known = modules("vgg_jax", "configs", "experiments", "tests")
+    assert not [module for module, tree in known.items() if PREDICT in imports(tree, known)]
 
 
 def test_no_module_imports_itself_through_others():

@@ -62,7 +62,7 @@ def main(argv: list[str]) -> int:
 
 def _measure(args: argparse.Namespace, overrides: list[str]) -> dict[str, Any]:
     # Imported late: --help and a mistyped argument answer at once.
-    from vgg_jax.evaluation.accuracy import evaluate
+    from vgg_jax.evaluation.accuracy import measure_accuracy
     from vgg_jax.runs.record import environment
     from vgg_jax.training.export_run import load_run
     from vgg_jax.weights.store import load_weights
@@ -78,7 +78,7 @@ def _measure(args: argparse.Namespace, overrides: list[str]) -> dict[str, Any]:
     else:
         raise UserError("which images? Give --folder=DIR with class folders, or --config=FILE")
     started = time.perf_counter()
-    report = evaluate(
+    report = measure_accuracy(
         nets,
         source,
         dataset=dataset,

@@ -7,7 +7,7 @@ import numpy as np
 
 from experiments.init_gradients.grid import IMAGE_CHANNELS, IMAGE_SIZES, WIDE_STAGES
 from vgg_jax.models.variants import resolve_stages
-from vgg_jax.probes.theory import Prediction, batch_norm_growth, predict
+from vgg_jax.probes.theory import SignalPrediction, batch_norm_growth, predict_signals
 from vgg_jax.runs.tables import Table, markdown, mean_interval, pivot, select
 
 KEYS = ("net", "init", "norm", "activation", "pooling", "data", "batch_size")
@@ -33,11 +33,11 @@ def groups(table: Table) -> list[tuple[tuple, np.ndarray]]:
 
 
 @functools.cache
-def theory(key: tuple, *, textbook: bool = False) -> Prediction:
+def theory(key: tuple, *, textbook: bool = False) -> SignalPrediction:
     """Returns the prediction for a cell; a textbook's leaves out padding and pooling."""
     net, init, norm, activation, pooling, data, batch_size = key
     size = IMAGE_SIZES.get(data, 32)
-    return predict(
+    return predict_signals(
         resolve_stages(net, WIDE_STAGES.get(net)),
         init,
         norm=norm,

@@ -28,7 +28,7 @@ from vgg_jax.data.arrays import Subset
 from vgg_jax.data.source import Source
 from vgg_jax.data.sources import open_source
 from vgg_jax.errors import UserError
-from vgg_jax.evaluation.accuracy import evaluate
+from vgg_jax.evaluation.accuracy import measure_accuracy
 from vgg_jax.features.linear_probe import (
     classify_linearly,
     draw_few,
@@ -179,7 +179,7 @@ def finetune(data: str, start: str, path: Path, data_dir: Path) -> list[dict[str
         if summary["exit_reason"] != "finished":
             raise KeyboardInterrupt  # stopped by a signal: nothing to store
         weights, source, name = load_run(workdir)
-        scores = evaluate([weights], source, dataset=name, with_classes=True)
+        scores = measure_accuracy([weights], source, dataset=name, with_classes=True)
     kept = {key: summary[key] for key in ("steps", "parameters", "metrics")}
     return [{"images_per_class": MOST, "draw": 0} | scores | kept]
 

@@ -11,7 +11,7 @@ from vgg_jax.evaluation.accuracy import (
     accuracy_report,
     aligned_labels,
     confusions,
-    evaluate,
+    measure_accuracy,
     per_class,
     report_lines,
 )
@@ -53,8 +53,8 @@ def test_per_class_and_confusions():
     ]
 
 
-def test_evaluate_names_its_protocol():
-    report = evaluate(
+def test_accuracy_names_its_protocol():
+    report = measure_accuracy(
         [tiny_weights()],
         Pictures(),
         dataset="pictures",

@@ -14,7 +14,7 @@ from experiments.paper_tables.tables import read_tables
 from vgg_jax.data.folder import open_folder
 from vgg_jax.data.preprocessing import Preprocessing
 from vgg_jax.errors import UserError
-from vgg_jax.evaluation.accuracy import evaluate
+from vgg_jax.evaluation.accuracy import measure_accuracy
 from vgg_jax.models import build_model
 from vgg_jax.training.state import init_variables
 from vgg_jax.weights.store import Weights, load_weights, save_weights
@@ -117,13 +117,13 @@ def test_tables_are_measured_on_the_weights_and_images_given(weights_and_images,
     source = open_folder(str(root / "val"), "", ())
     loaded = [load_weights(str(file)) for file in files.values()]
 
-    expected = evaluate(loaded[:1], source, dataset="val", protocol="dense", scales=(384,))
+    expected = measure_accuracy(loaded[:1], source, dataset="val", protocol="dense", scales=(384,))
     row = next(r for r in rows(tmp_path, 3) if (r["net"], r["S"]) == ("D", "256-512"))
     assert row["top-1 error [%], here"] == f"{100 * (1 - expected['top1']):.1f}"
     others = [r for r in rows(tmp_path, 3) if r["S"] != "256-512"]
     assert all(r["top-1 error [%], here"] == "" for r in others)
 
-    both = evaluate(loaded, source, dataset="val", protocol="both", scales=(256, 384, 512))
+    both = measure_accuracy(loaded, source, dataset="val", protocol="both", scales=(256, 384, 512))
     row = next(r for r in rows(tmp_path, 6) if r["protocol"] == "both")
     assert row["top-1 val. error [%], here"] == f"{100 * (1 - both['top1']):.1f}"
     assert row["top-5 test error [%], here"] == ""

@@ -15,7 +15,7 @@ from vgg_jax.probes.gradients import layer_scales
 from vgg_jax.probes.theory import (
     activation_moments,
     batch_norm_growth,
-    predict,
+    predict_signals,
     relu_correlation,
     relu_gradient_correlation,
     weight_variance,
@@ -23,7 +23,7 @@ from vgg_jax.probes.theory import (
 
 
 def factors(net: str, init: str, **options) -> tuple[float, float]:
-    prediction = predict(resolve_stages(net, None), init, **options)
+    prediction = predict_signals(resolve_stages(net, None), init, **options)
     return prediction.forward, prediction.backward
 
 
@@ -118,7 +118,7 @@ def test_batch_norm_growth_of_infinite_batches():
     assert batch_norm_growth(10**7) == pytest.approx(batch_norm_growth(), rel=1e-6)
     # The same from moments; A has 7 gaps between layers of which the widths give 512 / 64.
     equal = (parse_stage("3-64 x8"),)
-    assert predict(equal, "paper", norm="batch").backward == pytest.approx(
+    assert predict_signals(equal, "paper", norm="batch").backward == pytest.approx(
         batch_norm_growth() ** 7, rel=1e-3
     )
     with pytest.raises(ValueError, match="infinite"):
@@ -137,11 +137,11 @@ def test_relu_maps_against_sampling(correlation):
 
 def test_what_has_no_theory_is_refused():
     with pytest.raises(UserError, match="A-LRN"):
-        predict(resolve_stages("A-LRN", None), "paper")
+        predict_signals(resolve_stages("A-LRN", None), "paper")
     with pytest.raises(UserError, match="average"):
-        predict(resolve_stages("A", None), "paper", pooling="avg")
+        predict_signals(resolve_stages("A", None), "paper", pooling="avg")
     with pytest.raises(UserError, match="lecun"):
-        predict(resolve_stages("A", None), "delta_orthogonal")
+        predict_signals(resolve_stages("A", None), "delta_orthogonal")
 
 
 # --- Wide networks ------------------------------------------------------------------------------
@@ -207,7 +207,7 @@ def test_padding_against_a_wide_network(wide, activation):
     stages = ("3-128 x2", "3-256 x2")
     fields = {"stages": stages, "kernel_init": "glorot_normal", "activation": activation}
     values, gradients = wide(4, 8, 4, **fields)
-    prediction = predict(
+    prediction = predict_signals(
         tuple(map(parse_stage, stages)),
         "glorot_normal",
         activation=activation,

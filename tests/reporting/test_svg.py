@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from vgg_jax.reporting.svg import heat_map, line_chart
+from vgg_jax.reporting.svg import line_chart, svg_heat_map
 
 INK = {"x_label": "step", "y_label": "loss"}
 
@@ -54,7 +54,7 @@ def test_names_are_escaped():
 
 
 def test_map_colours_run_from_lowest_to_highest_and_gaps_stay_empty():
-    chart = heat_map(
+    chart = svg_heat_map(
         ["top", "low"], ["0", "1"], [[0.0, None], [0.5, 1.0]], x_label="x", y_label="y", unit="u"
     )
     cells = re.findall(r'fill="(#\w+)"><title>(\w+), x (\d): ([\d.]+) u', chart)

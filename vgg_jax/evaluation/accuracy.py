@@ -17,7 +17,7 @@ from vgg_jax.weights.store import Weights
 CONFUSIONS_SHOWN = 20
 
 
-def evaluate(
+def measure_accuracy(
     nets: Sequence[Weights],
     source: Source,
     *,

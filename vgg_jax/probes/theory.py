@@ -115,7 +115,7 @@ def weight_variance(
 
 
 @dataclasses.dataclass(frozen=True)
-class Prediction:
+class SignalPrediction:
     """Per convolution, input to output, float64 (layers,).
 
     Attributes:
@@ -139,7 +139,7 @@ class Prediction:
         return float(self.gradient_rms[0] / self.gradient_rms[-1])
 
 
-def predict(
+def predict_signals(
     stages: Sequence[Stage],
     kernel_init: str,
     *,
@@ -149,7 +149,7 @@ def predict(
     image_size: int | None = None,
     batch_size: int | None = None,
     input_square: float = 1.0,
-) -> Prediction:
+) -> SignalPrediction:
     """Predicts scales at initialisation, biases zero.
 
     Args:
@@ -184,7 +184,7 @@ def predict(
         gradients.append(np.sqrt(gradient.mean()))
     relative = np.array(gradients[::-1]) / gradients[0]
     rms = [1.0 if norm == "batch" else float(np.sqrt(layer.q.mean())) for layer in layers]
-    return Prediction(tuple(layer.name for layer in layers), np.array(rms), relative)
+    return SignalPrediction(tuple(layer.name for layer in layers), np.array(rms), relative)
 
 
 @dataclasses.dataclass(frozen=True)

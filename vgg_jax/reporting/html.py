@@ -168,7 +168,7 @@ def _short(cell: str) -> str:
     return cell
 
 
-def figure(caption: str, content: str) -> str:
+def captioned_figure(caption: str, content: str) -> str:
     """Returns a chart in its frame."""
     return f"<figure><figcaption>{escape(caption)}</figcaption>{content}</figure>"
 

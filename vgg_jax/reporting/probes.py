@@ -5,7 +5,7 @@ import math
 from pathlib import Path
 
 from vgg_jax.reporting import html
-from vgg_jax.reporting.svg import heat_map, line_chart
+from vgg_jax.reporting.svg import line_chart, svg_heat_map
 
 # One map needs the same of all these.
 _APART = ("net", "init", "norm", "activation", "pooling", "data", "batch_size", "seed", "quantity")
@@ -30,7 +30,7 @@ def probe_charts(path: Path) -> list[str]:
         i for i in range(len(_APART)) if len({key[i] for key in groups}) > 1 or i == len(_APART) - 1
     ]
     return [
-        html.figure(", ".join(key[i] for i in reversed(differing)), chart)
+        html.captioned_figure(", ".join(key[i] for i in reversed(differing)), chart)
         for key, rows in groups.items()
         if (chart := _chart(key[-1], rows))
     ]
@@ -50,7 +50,7 @@ def _chart(quantity: str, rows: list[dict[str, str]]) -> str:
         return line_chart([(quantity, points)], x_label="step", y_label=quantity, log_y=True)
     steps = steps[:: math.ceil(len(steps) / _MAX_COLUMNS)]
     logs = [[_log10(values.get((layer, step))) for step in steps] for _, layer in layers]
-    return heat_map(
+    return svg_heat_map(
         [layer for _, layer in layers],
         [str(step) for step in steps],
         logs,

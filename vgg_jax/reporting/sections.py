@@ -127,7 +127,7 @@ def learning_curves(runs: Sequence[StoredRun]) -> Iterator[str]:
             chart = line_chart(
                 list(zip(names, curves, strict=True)), x_label="step", y_label=label, log_y=log_y
             )
-            figures.append(html.figure(label, chart))
+            figures.append(html.captioned_figure(label, chart))
     yield html.charts(figures)
 
 

@@ -64,7 +64,7 @@ def line_chart(
     return _svg(WIDTH, HEIGHT, f"{y_label} over {x_label}", parts)
 
 
-def heat_map(
+def svg_heat_map(
     rows: Sequence[str],
     columns: Sequence[str],
     values: Sequence[Sequence[float | None]],

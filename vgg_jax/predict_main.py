@@ -1,0 +1,102 @@
+"""Predicts the most probable classes of images.
+
+    python -m vgg_jax.predict --weights=vgg16.safetensors cat.jpg dog.png
+    python -m vgg_jax.predict --weights=vgg16.safetensors --top=3 --json *.jpg
+    python -m vgg_jax.predict --weights=vgg16.safetensors --explain cat.jpg
+
+Images may have any common format. If one cannot be read, the command names it on stderr, predicts
+the others, and exits with status 2. --json prints one object per line, {"image", "predictions":
+[{"class", "name", "probability"}]}. --explain also writes cat.jpg.explained.png beside the photo (in JSON:
+"explanation"): the photo, the saliency of its pixels for the most probable class, and Grad-CAM.
+"""
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vgg_jax.cli import EXIT_USER_ERROR, CommandParser
+from vgg_jax.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from vgg_jax.evaluation.prediction import Prediction
+    from vgg_jax.weights.store import Weights
+
+
+def main(argv: list[str]) -> int:
+    """Runs the command line; returns its exit status."""
+    parser = CommandParser("vgg_jax.predict", __doc__)
+    parser.add_argument("--weights", required=True, help="weights file; see vgg_jax.convert")
+    parser.add_argument("--top", type=int, default=5, help="number of classes to print; default 5")
+    parser.add_argument("--json", action="store_true", help="one JSON object per line")
+    parser.add_argument("--explain", action="store_true", help="write IMAGE.explained.png too")
+    parser.add_argument("images", metavar="IMAGE", nargs="+")
+    args = parser.parse_args(argv)
+
+    # Imported late: --help answers at once.
+    from vgg_jax.weights.store import load_weights
+    from vgg_jax.xla import enable_compilation_cache
+
+    enable_compilation_cache()
+    weights = load_weights(args.weights)
+    status = 0
+    for image, found in _classified(weights, args.images, args.top):
+        if isinstance(found, UserError):
+            print(f"error: {found}", file=sys.stderr)
+            status = EXIT_USER_ERROR
+            continue
+        written = {"explanation": _write_explanation(weights, image)} if args.explain else {}
+        if args.json:
+            predictions = [_as_json(prediction) for prediction in found]
+            print(json.dumps({"image": image, "predictions": predictions} | written))
+            continue
+        print(image)
+        for prediction in found:
+            print(f"  {prediction.probability:>7.2%}  {prediction.name}")
+        for path in written.values():
+            print(f"  explained in {path}")
+    return status
+
+
+def _write_explanation(weights: "Weights", image: str) -> str:
+    """Writes IMAGE.explained.png and returns its path."""
+    from vgg_jax.features.explanation import explain
+
+    path = f"{image}.explained.png"
+    try:
+        explain(weights, image).picture().save(path)
+    except OSError as error:
+        raise UserError(
+            f"cannot write {path}: {error.strerror}; copy the photo to a folder of your own"
+        ) from error
+    return path
+
+
+def _classified(
+    weights: "Weights", images: Sequence[str], top: int
+) -> Iterator[tuple[str, "list[Prediction] | UserError"]]:
+    """Yields every image with its classes, or with why it cannot be read, in order."""
+    from vgg_jax.evaluation.prediction import BATCH, predict_pixels
+
+    for start in range(0, len(images), BATCH):
+        readable: list[tuple[str, np.ndarray]] = []
+        found: dict[str, list[Prediction] | UserError] = {}
+        for image in images[start : start + BATCH]:
+            try:
+                readable.append((image, weights.preprocessing.load(Path(image))))
+            except UserError as error:
+                found[image] = error
+        if readable:
+            predictions = predict_pixels(weights, [pixels for _, pixels in readable], top=top)
+            for (image, _), prediction in zip(readable, predictions, strict=True):
+                found[image] = prediction
+        for image in images[start : start + BATCH]:
+            yield image, found[image]
+
+
+def _as_json(prediction: "Prediction") -> dict[str, Any]:
+    label, name, probability = prediction
+    return {"class": label, "name": name, "probability": probability}
