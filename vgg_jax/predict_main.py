@@ -6,8 +6,9 @@
 
 Images may have any common format. If one cannot be read, the command names it on stderr, predicts
 the others, and exits with status 2. --json prints one object per line, {"image", "predictions":
-[{"class", "name", "probability"}]}. --explain also writes cat.jpg.explained.png beside the photo (in
-JSON: "explanation"): the photo, the saliency of its pixels for the most probable class, and Grad-CAM.
+[{"class", "name", "probability"}]}. --explain also writes cat.jpg.explained.png beside the photo
+(in JSON: "explanation"): the photo, the saliency of its pixels for the most probable class, and
+Grad-CAM.
 """
 
 import json
