@@ -12,6 +12,7 @@ PAGES = [
     *sorted((ROOT / "docs").glob("*.md")),
     *sorted((ROOT / "experiments").glob("*/README.md")),
 ]
+FILE = re.compile(r"`((?:vgg_jax|tests|configs|experiments)/[\w/]+\.\w+)[`:]")
 LINK = re.compile(r"\]\(([^)#\s]+)[^)]*\)")
 
 
@@ -19,6 +20,17 @@ LINK = re.compile(r"\]\(([^)#\s]+)[^)]*\)")
 def test_relative_links_exist(page):
     links = [link for link in LINK.findall(page.read_text()) if "://" not in link]
     assert not [link for link in links if not (page.parent / link).exists()]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_files_that_are_named_exist_and_prose_wraps(page):
+    text = page.read_text()
+    named = [name for name in FILE.findall(text) if "NAME" not in name]
+    assert not [name for name in named if not (ROOT / name).exists()]
+    prose = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL).splitlines()
+    exempt = ("|", "    ", "!", "#")
+    long = [line for line in prose if len(line) > 100 and not line.lstrip(" ").startswith("|")]
+    assert not [line for line in long if not line.startswith(exempt) and "](" not in line]
 
 
 def test_every_page_of_the_documentation_is_in_its_table_of_contents():

@@ -1,7 +1,7 @@
 """Style transfer after Gatys, Ecker & Bethge (2016), "Image Style Transfer Using CNNs", CVPR.
 
 The losses have the means and weights of the authors' own program
-(leongatys/PytorchNeuralStyleTransfer): a style weight of 1000 / channels^2 a layer, Gram matrices
+(leongatys/PytorchNeuralStyleTransfer): a style weight of 1000 / channels^2 per layer, Gram matrices
 over height * width, content 1. The picture begins as the content, as there.
 """
 
