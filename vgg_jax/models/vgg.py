@@ -311,9 +311,10 @@ def _check_shape(model: VGG, shape: tuple[int, ...], conv_only: bool) -> None:
     window, stride = 1 if conv_only else model.head_window, 2 ** len(model.conv_stages)
     side = min(shape[1:3]) if len(shape) == 4 else 0
     if side < window * stride:
+        what = "the convolutions" if conv_only else f"head_window={window}"
         fits = f"; for these images set head_window={side // stride}" if side >= stride else ""
         raise UserError(
-            f"images of shape {shape} are too small for head_window={window}: the network takes\n"
+            f"images of shape {shape} are too small for {what}: the network takes\n"
             f"(N, H, W, 3) with H and W of at least {window * stride}{fits}"
         )
 

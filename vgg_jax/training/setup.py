@@ -91,7 +91,7 @@ class Run:
     """The parts of a run, as its config describes them.
 
     Attributes:
-      model: see `Parts`, as the next two.
+      model: the network, outside of any mapped axis.
       optimizer: its optimiser.
       init_fn: returns the state before the first step; pure.
       schedule: step -> learning rate, before the plateau rule.
