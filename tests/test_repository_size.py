@@ -2,16 +2,26 @@
 
 import os
 import re
+import subprocess
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 FOLDERS = (".ci", "configs", "docs", "experiments", "tests", "vgg_jax")
 UNTRACKED = {"__pycache__", "cells", "runs", "probabilities", "build"}  # as in .gitignore
-PICTURES = {".png", ".jpg", ".svg"}
+PICTURES = {".png", ".jpg", ".jpeg", ".svg"}
 LINK = re.compile(r"\]\(([^)#\s]+)")
 
 
 def files() -> list[Path]:
+    """Returns what git tracks; in a copy without git, what is not among the ignored folders."""
+    if (ROOT / ".git").exists():
+        try:
+            command = ["git", "-C", str(ROOT), "ls-files", "-z"]
+            listed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+            tracked = (ROOT / name for name in listed.split("\0") if name)
+            return [path for path in tracked if path.is_file()]
+        except (OSError, subprocess.CalledProcessError):
+            pass  # no git, or a checkout that belongs to another user
     found = [path for path in ROOT.iterdir() if path.is_file() and path.name[0] != "."]
     for folder in FOLDERS:
         for where, folders, names in os.walk(ROOT / folder):
