@@ -47,6 +47,7 @@ def test_numerics_of_the_config_are_kept(tmp_path):
     safetensors.numpy.save_file(files.torch_state("D", "none", "torchvision"), theirs)
     assert main(["--from=torchvision", *NARROW, *numerics, str(theirs), str(ours)]) == 0
     tiny = ["--config.model.stages=('3-4','3-4','3-4','3-4','3-4')", "--config.steps=1"]
+    tiny += ["--config.model.head=linear", "--config.data.batch_size=8"]
     config = load_config(f"{ROOT}/configs/vgg16.py:digits", [*tiny, *numerics])
     train(config, tmp_path / "run", 0.0)
     assert main(["--from=run", str(tmp_path / "run"), str(tmp_path / "run.safetensors")]) == 0

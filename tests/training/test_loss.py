@@ -29,7 +29,8 @@ SEED, BATCH = 3, 16
 def test_loss_and_gradient_are_those_of_the_step(
     tiny_vgg, augment, batch_of, mode, options, fields
 ):
-    model = tiny_vgg(head="cifar", head_features=(8, 8), dropout=0.5, **fields)
+    head = {"head": "cifar", "head_features": (8,), "head_window": SIZE // 2, "dropout": 0.5}
+    model = tiny_vgg(stages=("3-4",), **head | fields)
     parallel = make_parallel(mode)
     loss = TrainLoss(model, SEED, label_smoothing=0.1, **options)
     adapted = dataclasses.replace(loss, model=parallel.adapted(model))
