@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from configs.base import base
+from vgg_jax.data.arrays import ArraySource
 
 
 @pytest.fixture
@@ -65,3 +66,18 @@ def center_crop(image: np.ndarray, size: int) -> np.ndarray:
     """Cuts the central `size` x `size` pixels out of an image (H, W, 3) at least that large."""
     top, left = (image.shape[0] - size) // 2, (image.shape[1] - size) // 2
     return image[top : top + size, left : left + size]
+
+
+def numbered(count, size=8):
+    """A source whose example i is an image of value i with label i."""
+    images = np.broadcast_to(
+        np.arange(count, dtype=np.uint8)[:, None, None, None], (count, size, size, 3)
+    )
+    return ArraySource(images, np.arange(count, dtype=np.int32), tuple(map(str, range(count))))
+
+
+def assert_same(left, right):
+    assert left.keys() == right.keys() == {"image", "label", "mask"}
+    for name in left:
+        np.testing.assert_array_equal(left[name], right[name])
+        assert left[name].dtype == right[name].dtype

@@ -13,7 +13,7 @@ from vgg_jax.errors import UserError, unknown_name
 from vgg_jax.models.initializers import get_initializer
 from vgg_jax.models.layers import BatchNorm, Conv, Dropout, WindowDense, local_response_norm
 from vgg_jax.models.variants import Stage, resolve_stages
-from vgg_jax.ops.pool import avg_pool, max_pool
+from vgg_jax.ops.pool import avg_pool, max_pool, subsample
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,15 +40,7 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "sigmoid": nn.sigmoid,
     "linear": lambda x: x,
 }
-
-
-def _subsample(x: jax.Array) -> jax.Array:
-    """Keeps the first of every two whole rows and columns: a stride of 2 and nothing else."""
-    height, width = x.shape[1] // 2 * 2, x.shape[2] // 2 * 2
-    return x[:, :height:2, :width:2]
-
-
-POOLINGS = {"max": max_pool, "average": avg_pool, "none": _subsample}
+POOLINGS = {"max": max_pool, "average": avg_pool, "none": subsample}
 
 
 @dataclasses.dataclass
@@ -301,7 +293,7 @@ class VGG(nn.Module):
         return max(1, round(features * self.width))
 
     def __post_init__(self) -> None:
-        """Raises UserError for what `_check_fields` finds."""
+        """Raises UserError for fields that `_check_fields` refuses."""
         _check_fields(self)
         super().__post_init__()
 

@@ -29,6 +29,12 @@ def avg_pool(images: jax.Array) -> jax.Array:
     return lax.platform_dependent(images, tpu=_library_mean, default=_strided_mean)
 
 
+def subsample(x: jax.Array) -> jax.Array:
+    """Keeps the first of every two rows and columns: (N, H, W, C) to (N, H // 2, W // 2, C)."""
+    height, width = x.shape[1] // 2 * 2, x.shape[2] // 2 * 2
+    return x[:, :height:2, :width:2]
+
+
 def _library_max(images: jax.Array) -> jax.Array:
     return lax.reduce_window(images, -jnp.inf, lax.max, _WINDOW, _WINDOW, "VALID")
 

@@ -1,0 +1,81 @@
+"""Config files, and overrides of their keys."""
+
+import pytest
+
+from vgg_jax.config import flatten, load_config, override_arguments, split_overrides
+from vgg_jax.errors import UserError
+
+VGG16 = "configs/vgg16.py"
+
+
+@pytest.fixture(autouse=True)
+def _in_project_root(pytestconfig, monkeypatch):
+    monkeypatch.chdir(pytestconfig.rootpath)
+
+
+@pytest.mark.parametrize(
+    ("override", "key", "value"),
+    [
+        ("--config.optimizer.learning_rate=0.02", "optimizer.learning_rate", 0.02),
+        ("--config.optimizer.learning_rate=1", "optimizer.learning_rate", 1.0),
+        ("--config.steps=7", "steps", 7),
+        ("--config.model.residual=true", "model.residual", True),
+        ("--config.model.variant=C", "model.variant", "C"),
+        ("--config.model.stages=('3-4','3-8 x2')", "model.stages", ("3-4", "3-8 x2")),
+        ("--config.data.scale=(256,512)", "data.scale", (256, 512)),
+        ("--config.data.scale=[256,512]", "data.scale", (256, 512)),
+        ("--config.data.dir=/some/folder", "data.dir", "/some/folder"),
+        ("--config.data.train_split=", "data.train_split", ""),
+        ("--config.model.norm_group=8", "model.norm_group", 8),
+    ],
+)
+def test_overrides_take_the_type_of_their_field(override, key, value):
+    config = flatten(load_config(VGG16, [override]))
+    assert config[key] == value
+    assert type(config[key]) is type(value)
+
+
+def test_every_other_key_stays():
+    before, after = (flatten(load_config(VGG16, o)) for o in ([], ["--config.seed=5"]))
+    assert {k for k in before if before[k] != after[k]} == {"seed"}
+
+
+def test_words_after_the_colon_combine_in_any_order():
+    one, other = (flatten(load_config(f"{VGG16}:{w}")) for w in ("cifar10,bn", "bn,cifar10"))
+    assert one == other
+    assert (one["data.name"], one["model.norm"], one["model.head"]) == ("cifar10", "batch", "cifar")
+
+
+def test_works_from_any_folder(pytestconfig, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert load_config(str(pytestconfig.rootpath / VGG16)).model.variant == "D"
+
+
+@pytest.mark.parametrize(
+    ("spec", "overrides", "message"),
+    [
+        ("configs/vgg61.py", [], "no config file configs/vgg61.py; .*configs/vgg16.py"),
+        (f"{VGG16}:cifar", [], "'cifar'. Did you mean 'cifar10'"),
+        (f"{VGG16}:cifar10,digits", [], "two data sets"),
+        (VGG16, ["--config.optimizer.lerning_rate=1"], "Did you mean 'optimizer.learning_rate'"),
+        (VGG16, ["--config.optimizer=1"], "is a group"),
+        (VGG16, ["--config.seed"], "needs a value"),
+        (VGG16, ["--wrokdir=x"], "unknown argument '--wrokdir=x'"),
+        (VGG16, ["--config.seed=1.5"], "config.seed is of type int, which '1.5' is not"),
+        (VGG16, ["--config.optimizer.learning_rate=fast"], "of type float"),
+        (VGG16, ["--config.model.residual=maybe"], "type for example --config.model.residual=true"),
+        (VGG16, ["--config.data.scale=256"], "of type tuple"),
+    ],
+)
+def test_mistakes_get_a_line_that_helps(spec, overrides, message):
+    with pytest.raises(UserError, match=message) as error:
+        load_config(spec, overrides)
+    assert len(str(error.value).splitlines()) <= 2
+
+
+def test_overrides_are_told_from_the_other_arguments():
+    overrides = override_arguments({"seed": 3, "model.stages": ("3-4",)})
+    argv = ["--variant=D", overrides[0], "a.pth", overrides[1], "b.safetensors"]
+    assert split_overrides(argv) == (overrides, ["--variant=D", "a.pth", "b.safetensors"])
+    config = load_config(VGG16, overrides)
+    assert (config.seed, config.model.stages) == (3, ("3-4",))
