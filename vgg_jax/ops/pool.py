@@ -1,9 +1,12 @@
 """2x2 pooling with stride 2: the library's on TPUs, elsewhere by strided parts.
 
 On CPUs and GPUs `reduce_window` is slow and its gradient slower (docs/performance.md); the maximum
-of the four parts of every window is a fused elementwise loop. Gradients are equal, ties included:
+of the four parts of every window is a fused elementwise loop. On a GPU the backward pass keeps the
+place of each maximum, a byte per window, instead of the map. Gradients are equal, ties included:
 the first maximum in row order takes it all.
 """
+
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +21,9 @@ def max_pool(images: jax.Array) -> jax.Array:
     An odd last row or column is dropped. The gradient of a tie goes to the first maximum in row
     order.
     """
-    return lax.platform_dependent(images, tpu=_library_max, default=_strided_max)
+    return lax.platform_dependent(
+        images, tpu=_library_max, cuda=placed_max, rocm=placed_max, default=_strided_max
+    )
 
 
 def avg_pool(images: jax.Array) -> jax.Array:
@@ -48,6 +53,68 @@ def _strided_max(images: jax.Array) -> jax.Array:
     return _first_max(_first_max(first, second), _first_max(third, fourth))
 
 
+@jax.custom_jvp
+def as_shifted(pooled: jax.Array, shift: jax.Array) -> jax.Array:
+    """Returns a pooled map as it is, with the gradient to a shift that was added before pooling.
+
+    The pool of `x + shift` moves as `shift` does, whatever the window. So a bias that is added
+    with its gradient stopped gets the same gradient from the pooled map, a quarter of the bytes.
+
+    Args:
+      pooled: (N, h, w, C).
+      shift: (C,), the same for every position.
+    """
+    del shift
+    return pooled
+
+
+@as_shifted.defjvp
+def _as_shifted_jvp(
+    primals: tuple[jax.Array, jax.Array], tangents: tuple[jax.Array, jax.Array]
+) -> tuple[jax.Array, jax.Array]:
+    pooled, _ = primals
+    return pooled, tangents[0] + tangents[1].astype(pooled.dtype)
+
+
+@jax.custom_jvp
+def placed_max(images: jax.Array) -> jax.Array:
+    """`max_pool` whose derivatives need nothing but the place of each maximum."""
+    return _max_and_place(images)[0]
+
+
+@placed_max.defjvp
+def _placed_max_jvp(
+    primals: tuple[jax.Array], tangents: tuple[jax.Array]
+) -> tuple[jax.Array, jax.Array]:
+    maximum, place = _max_and_place(*primals)
+    return maximum, _at_place(place, *tangents)
+
+
+def _max_and_place(images: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The maximum of every window and its place, 0 to 3 in row order: uint8."""
+    first, second, third, fourth = _window_parts(images)
+    upper, lower = _is_first(first, second), _is_first(third, fourth)
+    top, bottom = jnp.where(upper, first, second), jnp.where(lower, third, fourth)
+    above = _is_first(top, bottom)
+    column = jnp.where(above, ~upper, ~lower)
+    place = 2 * (~above).astype(jnp.uint8) + column.astype(jnp.uint8)
+    return jnp.where(above, top, bottom), place
+
+
+# Rematerialised: the transpose would keep what it makes of the places, four masks of their size.
+@partial(jax.checkpoint, prevent_cse=False)
+def _at_place(place: jax.Array, images: jax.Array) -> jax.Array:
+    """Of every window, the element at the place: linear in the images.
+
+    Its transpose is one pass over the map, which reads a window's gradient and place and writes
+    its four elements. The transpose of four strided slices would be four padded maps.
+    """
+    n, height, width, channels = place.shape
+    windows = images[:, : 2 * height, : 2 * width].reshape(n, height, 2, width, 2, channels)
+    places = jnp.arange(4, dtype=jnp.uint8).reshape(1, 1, 2, 1, 2, 1)
+    return jnp.where(place[:, :, None, :, None] == places, windows, 0).sum((2, 4))
+
+
 def _strided_mean(images: jax.Array) -> jax.Array:
     first, second, third, fourth = _window_parts(images)
     return (first + second + third + fourth) / 4
@@ -65,4 +132,9 @@ def _window_parts(images: jax.Array) -> list[jax.Array]:
 
 def _first_max(first: jax.Array, second: jax.Array) -> jax.Array:
     """The larger, the first where equal, NaN where either is."""
-    return jnp.where((first >= second) | jnp.isnan(first), first, second)
+    return jnp.where(_is_first(first, second), first, second)
+
+
+def _is_first(first: jax.Array, second: jax.Array) -> jax.Array:
+    """Whether `_first_max` is the first."""
+    return (first >= second) | jnp.isnan(first)
