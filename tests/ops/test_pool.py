@@ -22,7 +22,11 @@ def library_mean(images: jax.Array) -> jax.Array:
     return lax.reduce_window(images, 0.0, lax.add, WINDOW, WINDOW, "VALID") / 4
 
 
-PAIRS = [(pool.max_pool, library_max), (pool.avg_pool, library_mean)]
+PAIRS = [
+    (pool.max_pool, library_max),
+    (pool.placed_max, library_max),  # what GPUs run
+    (pool.avg_pool, library_mean),
+]
 
 
 def with_ties(height: int, width: int, dtype: str = "float32") -> jax.Array:
@@ -70,10 +74,35 @@ def test_second_order_and_vmap(operation: Callable, library: Callable) -> None:
     np.testing.assert_allclose(curvature(operation), curvature(library), rtol=1e-5)
 
 
+@pytest.mark.parametrize("operation", [pool.max_pool, pool.placed_max])
 @pytest.mark.parametrize("position", range(4))
-def test_not_a_number_is_not_lost(position: int) -> None:
+def test_not_a_number_is_not_lost(operation: Callable, position: int) -> None:
     images = jnp.zeros(4).at[position].set(jnp.nan).reshape(1, 2, 2, 1)
-    assert jnp.isnan(pool.max_pool(images)).all()
+    assert jnp.isnan(operation(images)).all()
+
+
+def test_a_place_is_all_that_the_backward_pass_keeps() -> None:
+    images = with_ties(4, 6)
+    _, pullback = jax.vjp(pool.placed_max, images)
+    kept = [leaf for leaf in jax.tree.leaves(pullback) if leaf.ndim]
+    assert [(leaf.shape, leaf.dtype) for leaf in kept] == [((3, 2, 3, 5), jnp.uint8)]
+
+
+def test_a_shift_takes_its_gradient_from_the_pooled_map() -> None:
+    images, shift = with_ties(4, 6), jnp.linspace(-1, 1, 5)
+
+    def added_before(shift: jax.Array) -> jax.Array:
+        return weighted(pool.max_pool, images + shift)
+
+    def from_the_pool(shift: jax.Array) -> jax.Array:
+        still = images + jax.lax.stop_gradient(shift)
+        return weighted(lambda x: pool.as_shifted(pool.max_pool(x), shift), still)
+
+    assert added_before(shift) == from_the_pool(shift)
+    for differentiate in (jax.grad, jax.jacfwd):
+        np.testing.assert_allclose(
+            differentiate(from_the_pool)(shift), differentiate(added_before)(shift), rtol=1e-6
+        )
 
 
 @pytest.mark.parametrize(("platform", "operations"), [("cuda", 0), ("tpu", 1)])

@@ -91,9 +91,7 @@ def _per_backend(
         return row_groups(images, kernel)
 
     gpu = on_gpu if _suits_row_groups(images.shape, kernel.shape) else library
-    return lax.platform_dependent(
-        images, kernel, cpu=on_cpu, cuda=gpu, rocm=gpu, default=library
-    )
+    return lax.platform_dependent(images, kernel, cpu=on_cpu, cuda=gpu, rocm=gpu, default=library)
 
 
 # The choice on a CPU, and in comments why: GFLOP/s (those of the whole kernel at every position) of
