@@ -1,7 +1,7 @@
 """Same-padded 2-D convolution: the library's on accelerators, the fastest measured form on a CPU.
 
-On a GPU the first layer is the exception: cuDNN pads its three channels and takes two to seven
-times as long as the bytes demand, a matrix product of short rows does not.
+On a GPU the first layer is the exception: cuDNN pads its three channels, and a matrix product
+for groups of a row is faster in a training step.
 
 XLA's CPU convolution runs at the speed of a matrix product for most VGG layers, but its gradient
 with respect to the kernel at a tenth to a half of it, and 2x2 maps at a hundredth; Winograd's
