@@ -86,12 +86,11 @@ def _per_backend(
         convolve = choose(images.shape, kernel.shape)
         return convolve(images.astype(dtype), kernel.astype(dtype)).astype(images.dtype)
 
-    @jax.checkpoint
-    def on_gpu(images: jax.Array, kernel: jax.Array) -> jax.Array:
-        return row_groups(images, kernel)
-
-    gpu = on_gpu if _suits_row_groups(images.shape, kernel.shape) else library
-    return lax.platform_dependent(images, kernel, cpu=on_cpu, cuda=gpu, rocm=gpu, default=library)
+    # A branch is traced whatever the platform: only where it differs from the library's.
+    if not _suits_row_groups(images.shape, kernel.shape):
+        return lax.platform_dependent(images, kernel, cpu=on_cpu, default=library)
+    on_gpu = jax.checkpoint(row_groups)
+    return lax.platform_dependent(images, kernel, cpu=on_cpu, tpu=library, default=on_gpu)
 
 
 # The choice on a CPU, and in comments why: GFLOP/s (those of the whole kernel at every position) of

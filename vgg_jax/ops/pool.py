@@ -21,9 +21,7 @@ def max_pool(images: jax.Array) -> jax.Array:
     An odd last row or column is dropped. The gradient of a tie goes to the first maximum in row
     order.
     """
-    return lax.platform_dependent(
-        images, tpu=_library_max, cuda=placed_max, rocm=placed_max, default=_strided_max
-    )
+    return lax.platform_dependent(images, cpu=_strided_max, tpu=_library_max, default=placed_max)
 
 
 def avg_pool(images: jax.Array) -> jax.Array:
