@@ -1,4 +1,4 @@
-"""What an unknown name is answered with."""
+"""The message for an unknown name."""
 
 import pytest
 

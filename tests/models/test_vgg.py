@@ -220,6 +220,30 @@ def test_width_scales_channels_and_hidden_sizes(width: float, channels: int, hid
     assert VGG(width=1e-3).conv_stages[0][0].channels == 1
 
 
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("through", ["fc8", "conv1_1", "relu1_1", "pool1"])
+def test_pooling_before_the_last_relu_changes_no_gradient(through: str, norm: str) -> None:
+    """A perturbation of zero keeps the plain order: convolution, ReLU, pooling."""
+    model = small_vgg(stages=("3-4", "3-6"), norm=norm, head="linear")
+    images = jnp.round(random_images(4))  # ties
+    variables = init(model, images)
+
+    def loss(params: Any, perturbations: Any) -> jax.Array:
+        (_, endpoints), _ = model.apply(
+            variables | {"params": params},
+            images,
+            train=True,
+            perturbations=perturbations,
+            mutable=["batch_stats"],
+        )
+        return jnp.sum(jnp.sin(endpoints[through]))
+
+    gradient = quick_jit(jax.value_and_grad(loss))
+    plain = {"pool2": jnp.zeros(())}
+    assert_trees_close(gradient(variables["params"], {}), gradient(variables["params"], plain))
+    assert any(jnp.any(leaf != 0) for leaf in jax.tree.leaves(gradient(variables["params"], {})[1]))
+
+
 @pytest.mark.parametrize("pooling", ["max", "average", "none"])
 def test_pooling_drops_an_odd_last_row(pooling: str) -> None:
     model = small_vgg(pooling=pooling)

@@ -1,7 +1,6 @@
 """Every formulation of the convolution against the library's, to the second order."""
 
 from collections.abc import Callable
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -251,15 +250,17 @@ def test_the_train_step_needs_no_more_memory_than_the_library() -> None:
     assert temporaries(conv.conv2d) <= 1.5 * temporaries(library)
 
 
-@pytest.mark.parametrize("group", [4, 8])
-@pytest.mark.parametrize(("width", "size"), [(8, 3), (16, 3), (16, 5)])
-def test_row_groups_equal_the_library(group: int, width: int, size: int) -> None:
+@pytest.mark.parametrize(("width", "size"), [(4, 3), (8, 3), (16, 3), (16, 5)])
+def test_row_groups_equal_the_library(width: int, size: int) -> None:
     """What GPUs run in the first layer, with its gradients."""
     with jax.enable_x64(True):
         images, kernel = operands((2, 5, width, 3, 7, size), "float64")
-        convolve = partial(conv.row_groups, group=group)
-        np.testing.assert_allclose(convolve(images, kernel), library(images, kernel), atol=1e-12)
-        assert_same(gradients(convolve)(images, kernel), gradients(library)(images, kernel), 1e-12)
+        np.testing.assert_allclose(
+            conv.row_groups(images, kernel), library(images, kernel), atol=1e-12
+        )
+        assert_same(
+            gradients(conv.row_groups)(images, kernel), gradients(library)(images, kernel), 1e-12
+        )
 
 
 @pytest.mark.parametrize(("inputs", "convolutions"), [(3, 0), (64, 1)])

@@ -20,7 +20,8 @@ class Conv(nn.Module):
     Parameters: `kernel` (kernel_size, kernel_size, in, features) and `bias` (features,).
 
     Attributes:
-      bias_gradient: whether a gradient flows to the bias here.
+      before_norm: whether a normalisation by batch statistics follows, which takes the bias out
+        again: its gradient is then zero, and not the rounding errors of a sum over the batch.
     """
 
     features: int
@@ -28,7 +29,7 @@ class Conv(nn.Module):
     kernel_init: Initializer
     dtype: DTypeLike
     param_dtype: DTypeLike
-    bias_gradient: bool = True
+    before_norm: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -36,7 +37,7 @@ class Conv(nn.Module):
         shape = (self.kernel_size, self.kernel_size, x.shape[-1], self.features)
         kernel = self.param("kernel", self.kernel_init, shape, self.param_dtype)
         bias = self.param("bias", nn.initializers.zeros, (self.features,), self.param_dtype)
-        if not self.bias_gradient:
+        if self.before_norm:
             bias = lax.stop_gradient(bias)
         return conv2d(x, kernel.astype(self.dtype)) + bias.astype(self.dtype)
 

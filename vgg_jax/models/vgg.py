@@ -13,7 +13,7 @@ from vgg_jax.errors import UserError, unknown_name
 from vgg_jax.models.initializers import get_initializer
 from vgg_jax.models.layers import BatchNorm, Conv, Dropout, WindowDense, local_response_norm
 from vgg_jax.models.variants import Stage, resolve_stages
-from vgg_jax.ops.pool import as_shifted, avg_pool, max_pool, subsample
+from vgg_jax.ops.pool import avg_pool, max_pool, subsample
 
 
 @dataclasses.dataclass(frozen=True)
@@ -188,26 +188,15 @@ class VGG(nn.Module):
         activation = ACTIVATIONS[self.activation]
         kernel_init = get_initializer(self.kernel_init, self.activation)
         dtypes: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
-        stage = self.conv_stages[index - 1]
-        # ReLU and maximum commute, gradients and ties too. Pooled first, the backward pass keeps
-        # a quarter of the map, and the bias of a convolution can take its gradient from there.
-        swapped = (
-            (self.activation, self.pooling) == ("relu", "max")
-            and not stage[-1].lrn
-            and not perturbations
-        )
-        for i, spec in enumerate(stage, 1):
+        for i, spec in enumerate(self.conv_stages[index - 1], 1):
             place = f"{index}_{i}"
             shortcut = x
             by_batch = train and self.norm == "batch" and f"bn{place}" not in self.norm_frozen
-            deferred = swapped and i == len(stage) and self.norm == "none"
-            # Batch statistics take the bias out again: its gradient is zero, and not the rounding
-            # errors of a sum over the batch.
             conv = Conv(
                 spec.channels,
                 spec.kernel,
                 kernel_init,
-                bias_gradient=not (by_batch or deferred),
+                before_norm=by_batch,
                 name=f"conv{place}",
                 **dtypes,
             )
@@ -228,13 +217,10 @@ class VGG(nn.Module):
             x = record(f"relu{place}", activation(x))
             if spec.lrn:
                 x = record(f"lrn{place}", local_response_norm(x))
-        if swapped:
-            x = max_pool(preactivation)
-            if deferred:
-                x = as_shifted(x, conv.get_variable("params", "bias"))
-            x = activation(x)
-        else:
-            x = POOLINGS[self.pooling](x)
+        # ReLU and maximum commute, gradients too: the backward pass then keeps a quarter of it.
+        relu_max = (self.activation, self.pooling) == ("relu", "max")
+        swap = relu_max and not (spec.lrn or perturbations)
+        x = activation(max_pool(preactivation)) if swap else POOLINGS[self.pooling](x)
         return record(f"pool{index}", x), record.endpoints
 
     def _head(

@@ -1,7 +1,7 @@
 """Same-padded 2-D convolution: the library's on accelerators, the fastest measured form on a CPU.
 
-On a GPU the first layer is the exception: cuDNN pads its three channels, and a matrix product
-for groups of a row is faster in a training step.
+On a GPU the first layer is the exception: cuDNN pads its three channels, and a matrix product is
+faster in a training step (`row_groups`).
 
 XLA's CPU convolution runs at the speed of a matrix product for most VGG layers, but its gradient
 with respect to the kernel at a tenth to a half of it, and 2x2 maps at a hundredth; Winograd's
@@ -43,7 +43,7 @@ _KERNEL_TRANSFORM_2D = np.einsum("jc,ir->jirc", _KERNEL_TRANSFORM, _KERNEL_TRANS
 _OUTPUT_TRANSFORM = np.array(
     [[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]]
 )
-GROUP = 4  # outputs of a row that `row_groups` computes at once
+_GROUP = 4  # outputs of a row that `row_groups` computes at once
 _PATCH_ELEMENTS = 2**20  # positions times nine times channels: 4 MB
 _PART_ELEMENTS = 2**15  # tiles times channels: 5 MB once transformed, which the caches hold
 
@@ -86,7 +86,7 @@ def _per_backend(
         convolve = choose(images.shape, kernel.shape)
         return convolve(images.astype(dtype), kernel.astype(dtype)).astype(images.dtype)
 
-    # A branch is traced whatever the platform: only where it differs from the library's.
+    # Every branch is traced on every platform, so there is none that equals another.
     if not _suits_row_groups(images.shape, kernel.shape):
         return lax.platform_dependent(images, kernel, cpu=on_cpu, default=library)
     on_gpu = jax.checkpoint(row_groups)
@@ -247,15 +247,16 @@ def patches(images: jax.Array, kernel: jax.Array) -> jax.Array:
     return lax.map(convolve, parts).reshape(n, height, width, features)
 
 
-def row_groups(images: jax.Array, kernel: jax.Array, group: int = GROUP) -> jax.Array:
-    """A matrix product for `group` neighbouring outputs of a row at once, for few channels.
+def row_groups(images: jax.Array, kernel: jax.Array) -> jax.Array:
+    """A matrix product for four neighbouring outputs of a row at once, for few channels.
 
-    They share `group + K - 1` inputs of each of K rows, which are copied side by side: of 3
-    channels and a group of 4, 54 numbers where the surroundings of each output would be 108. The
-    product is (positions / group, inputs) times (inputs, group * features), its factor holds the
-    kernel `group` times, one step further right each time, between zeros; the result is the map as
-    it lies in memory.
+    Each group of outputs shares 4 + K - 1 inputs of each of K rows, which are copied side by side:
+    with three channels and a 3x3 kernel 54 numbers, where the surroundings of each output by itself
+    would be 108. The product is (positions / 4, inputs) times (inputs, 4 * features). Its second
+    factor holds the kernel four times between zeros, each time one step further right. The result
+    lies in memory as the map does.
     """
+    group = _GROUP
     n, height, width, channels = images.shape
     size, _, _, features = kernel.shape
     half, count = size // 2, width // group
@@ -279,7 +280,7 @@ def row_groups(images: jax.Array, kernel: jax.Array, group: int = GROUP) -> jax.
 
 
 def _suits_row_groups(images: Shape, kernel: Shape) -> bool:
-    return 1 < kernel[0] <= GROUP + 1 and kernel[2] < 8 and images[2] % GROUP == 0
+    return 1 < kernel[0] <= _GROUP + 1 and kernel[2] < 8 and images[2] % _GROUP == 0
 
 
 def winograd(images: jax.Array, kernel: jax.Array) -> jax.Array:

@@ -52,29 +52,6 @@ def _strided_max(images: jax.Array) -> jax.Array:
 
 
 @jax.custom_jvp
-def as_shifted(pooled: jax.Array, shift: jax.Array) -> jax.Array:
-    """Returns a pooled map as it is, with the gradient to a shift that was added before pooling.
-
-    The pool of `x + shift` moves as `shift` does, whatever the window. So a bias that is added
-    with its gradient stopped gets the same gradient from the pooled map, a quarter of the bytes.
-
-    Args:
-      pooled: (N, h, w, C).
-      shift: (C,), the same for every position.
-    """
-    del shift
-    return pooled
-
-
-@as_shifted.defjvp
-def _as_shifted_jvp(
-    primals: tuple[jax.Array, jax.Array], tangents: tuple[jax.Array, jax.Array]
-) -> tuple[jax.Array, jax.Array]:
-    pooled, _ = primals
-    return pooled, tangents[0] + tangents[1].astype(pooled.dtype)
-
-
-@jax.custom_jvp
 def placed_max(images: jax.Array) -> jax.Array:
     """`max_pool` whose derivatives need nothing but the place of each maximum."""
     return _max_and_place(images)[0]
