@@ -222,7 +222,7 @@ def test_width_scales_channels_and_hidden_sizes(width: float, channels: int, hid
 
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("through", ["fc8", "conv1_1", "relu1_1", "pool1"])
-def test_pooling_before_the_last_relu_changes_no_gradient(through: str, norm: str) -> None:
+def test_relu_and_pooling_in_one_change_no_gradient(through: str, norm: str) -> None:
     """A perturbation of zero keeps the plain order: convolution, ReLU, pooling."""
     model = small_vgg(stages=("3-4", "3-6"), norm=norm, head="linear")
     images = jnp.round(random_images(4))  # ties

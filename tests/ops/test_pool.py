@@ -18,6 +18,10 @@ def library_max(images: jax.Array) -> jax.Array:
     return lax.reduce_window(images, -jnp.inf, lax.max, WINDOW, WINDOW, "VALID")
 
 
+def relu_then_library_max(images: jax.Array) -> jax.Array:
+    return library_max(jax.nn.relu(images))
+
+
 def library_mean(images: jax.Array) -> jax.Array:
     return lax.reduce_window(images, 0.0, lax.add, WINDOW, WINDOW, "VALID") / 4
 
@@ -25,6 +29,8 @@ def library_mean(images: jax.Array) -> jax.Array:
 PAIRS = [
     (pool.max_pool, library_max),
     (pool.placed_max, library_max),  # what GPUs run
+    (pool.relu_max_pool, relu_then_library_max),
+    (lambda x: jax.nn.relu(pool.placed_max(x)), relu_then_library_max),  # what GPUs run
     (pool.avg_pool, library_mean),
 ]
 
@@ -88,9 +94,12 @@ def test_a_place_is_all_that_the_backward_pass_keeps() -> None:
     assert [(leaf.shape, leaf.dtype) for leaf in kept] == [((3, 2, 3, 5), jnp.uint8)]
 
 
+@pytest.mark.parametrize("operation", [pool.max_pool, pool.relu_max_pool])
 @pytest.mark.parametrize(("platform", "operations"), [("cuda", 0), ("tpu", 1)])
-def test_the_library_operation_is_for_tpus(platform: str, operations: int) -> None:
-    gradient = jax.jit(jax.grad(lambda x: jnp.sum(pool.max_pool(x))))
+def test_the_library_operation_is_for_tpus(
+    operation: Callable, platform: str, operations: int
+) -> None:
+    gradient = jax.jit(jax.grad(lambda x: jnp.sum(operation(x))))
     text = gradient.trace(with_ties(4, 4)).lower(lowering_platforms=(platform,)).as_text()
     assert text.count("stablehlo.select_and_scatter") == operations
     assert ("3x2x2x2x2x5xi1" in text) == (platform == "cuda")  # where each window has its maximum

@@ -13,7 +13,7 @@ from vgg_jax.errors import UserError, unknown_name
 from vgg_jax.models.initializers import get_initializer
 from vgg_jax.models.layers import BatchNorm, Conv, Dropout, WindowDense, local_response_norm
 from vgg_jax.models.variants import Stage, resolve_stages
-from vgg_jax.ops.pool import avg_pool, max_pool, subsample
+from vgg_jax.ops.pool import avg_pool, max_pool, relu_max_pool, subsample
 
 
 @dataclasses.dataclass(frozen=True)
@@ -217,10 +217,9 @@ class VGG(nn.Module):
             x = record(f"relu{place}", activation(x))
             if spec.lrn:
                 x = record(f"lrn{place}", local_response_norm(x))
-        # ReLU and maximum commute, gradients too: the backward pass then keeps a quarter of it.
         relu_max = (self.activation, self.pooling) == ("relu", "max")
-        swap = relu_max and not (spec.lrn or perturbations)
-        x = activation(max_pool(preactivation)) if swap else POOLINGS[self.pooling](x)
+        fused = relu_max and not spec.lrn and not perturbations
+        x = relu_max_pool(preactivation) if fused else POOLINGS[self.pooling](x)
         return record(f"pool{index}", x), record.endpoints
 
     def _head(

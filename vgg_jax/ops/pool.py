@@ -10,7 +10,7 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-from jax import lax
+from jax import lax, nn
 
 _WINDOW = (1, 2, 2, 1)
 
@@ -22,6 +22,20 @@ def max_pool(images: jax.Array) -> jax.Array:
     order.
     """
     return lax.platform_dependent(images, cpu=_strided_max, tpu=_library_max, default=placed_max)
+
+
+def relu_max_pool(images: jax.Array) -> jax.Array:
+    """ReLU, then `max_pool`: float (N, H, W, C) to (N, H // 2, W // 2, C).
+
+    The two commute, gradients and ties too. A GPU pools first, so its backward pass keeps nothing
+    as large as the map.
+    """
+    return lax.platform_dependent(
+        images,
+        cpu=lambda x: _strided_max(nn.relu(x)),
+        tpu=lambda x: _library_max(nn.relu(x)),
+        default=lambda x: nn.relu(placed_max(x)),
+    )
 
 
 def avg_pool(images: jax.Array) -> jax.Array:
