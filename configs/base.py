@@ -1,7 +1,8 @@
 """Every key of a configuration with its default, and the presets that the files beside this change.
 
 The defaults are the recipe of the VGG paper (Simonyan & Zisserman 2014, section 3.1) for ImageNet.
-A config file is a few lines: `get_config = functools.partial(vgg, "D")`. What follows the colon in
+What each key may be is in `vgg_jax/training/config_check.py`. A config file is a few lines:
+`get_config = functools.partial(vgg, "D")`. What follows the colon in
 `--config=configs/vgg16.py:cifar10,bn` is a comma-separated list of one data set and any recipes.
 """
 

@@ -1,10 +1,14 @@
 """Errors that the user can fix, told apart from bugs by their type."""
 
 import difflib
+import reprlib
 from collections.abc import Iterable
 
 _LONG_LIST = 16  # names
 _NEAREST = 4
+
+_short = reprlib.Repr()
+_short.maxstring = _short.maxother = 80  # characters
 
 
 class UserError(Exception):
@@ -21,10 +25,15 @@ def unknown_name(kind: str, name: object, known: Iterable[str]) -> UserError:
     Of a long list only the few nearest.
     """
     known = sorted(known)
-    nearest = difflib.get_close_matches(str(name), known, n=_NEAREST, cutoff=0.0)
-    like = difflib.get_close_matches(str(name), nearest, n=1, cutoff=0.5)
+    nearest = difflib.get_close_matches(str(name)[:80], known, n=_NEAREST, cutoff=0.0)
+    like = difflib.get_close_matches(str(name)[:80], nearest, n=1, cutoff=0.5)
     hint = f" Did you mean {like[0]!r}?" if like else ""
     shown = f"Known: {', '.join(known)}"
     if len(known) > _LONG_LIST:
         shown = f"The nearest of {len(known)}: {', '.join(nearest)}"
-    return UserError(f"unknown {kind} {name!r}.{hint}\n{shown}")
+    return UserError(f"unknown {kind} {quoted(name)}.{hint}\n{shown}")
+
+
+def quoted(value: object) -> str:
+    """Returns the `repr` of a value, cut short in the middle: a message has one or two lines."""
+    return _short.repr(value)

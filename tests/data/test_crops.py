@@ -52,11 +52,6 @@ class TestSizes:
         source = open_source(config, "train")
         with pytest.raises(UserError, match=r"eval_resize=8 is below data\.image_size=12"):
             EvalPipeline(source, config, batch_size=4)
-        for scale in ((8, 16), (20, 16)):
-            with config.ignore_type():
-                config.update(augment="scale_crop", scale=scale)
-            with pytest.raises(UserError, match=r"data\.scale=.*must be a range"):
-                TrainPipeline(source, config, seed=0)
 
 
 class TestScaleCrop:

@@ -54,7 +54,7 @@ def test_what_the_run_decides() -> None:
         (
             {},
             {"image_size": 224, "matmul_precision": "float16"},
-            "unknown matmul_precision 'float16'",
+            "model.matmul_precision='float16': must be one of bfloat16, float32, tensorfloat32",
         ),
         ({"head_window": 7}, {"image_size": 224}, "unknown key in config.model 'head_window'"),
         ({"widht": 1.0}, {"image_size": 224}, "Did you mean 'width'"),

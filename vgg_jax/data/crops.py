@@ -34,18 +34,9 @@ class Examples(Protocol):
 
 
 def scale_cropped(source: Source, data: Any, seed: int) -> Examples:
-    """Rescales each example to a random S in `data.scale` and crops at random (VGG, section 3.1).
-
-    Raises:
-      UserError: `data.scale` is no range, or below the crop.
-    """
-    size, (smallest, largest) = data.image_size, data.scale
-    if not size <= smallest <= largest:
-        raise UserError(
-            f"data.scale=({smallest}, {largest}) must be a range (S_min, S_max) of the shortest "
-            f"side, at least data.image_size={size}"
-        )
-    return _Decoded(source, functools.partial(_scale_crop, seed, data.scale, size), data)
+    """Rescales each example to a random S of `data.scale`, crops at random (VGG, section 3.1)."""
+    load = functools.partial(_scale_crop, seed, data.scale, data.image_size)
+    return _Decoded(source, load, data)
 
 
 def eval_resize(source: Source, data: Any) -> int:

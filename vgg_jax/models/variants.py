@@ -10,7 +10,7 @@ import dataclasses
 import re
 from collections.abc import Sequence
 
-from vgg_jax.errors import UserError, unknown_name
+from vgg_jax.errors import UserError, quoted, unknown_name
 
 TABLE_1 = {
     "A": ("3-64", "3-128", "3-256 x2", "3-512 x2", "3-512 x2"),
@@ -29,7 +29,8 @@ PLAIN_EXAMPLES = ("plain-22", "plain-34", "plain-50")
 KNOWN_VARIANTS = (*VARIANTS, *ALIASES, *PLAIN_EXAMPLES)
 
 _SMALLEST_PLAIN = 13
-_LAYER = re.compile(r"(?P<kernel>\d+)-(?P<channels>\d+)(?:\s*x\s*(?P<repeats>\d+))?")
+# Bounded, so that a mistyped number is refused before it fills the memory with layers.
+_LAYER = re.compile(r"(?P<kernel>\d{1,3})-(?P<channels>\d{1,6})(?:\s*x\s*(?P<repeats>\d{1,4}))?")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +69,7 @@ def variant_stages(name: str) -> tuple[str, ...]:
     lower = str(name).lower()
     if lower in by_lower:
         return by_lower[lower]
-    plain = re.fullmatch(r"plain-(\d+)", lower)
+    plain = re.fullmatch(r"plain-(\d{1,4})", lower)
     if plain and int(plain[1]) >= _SMALLEST_PLAIN:
         return plain_stages(int(plain[1]))
     raise unknown_name("variant", name, KNOWN_VARIANTS)
@@ -105,13 +106,14 @@ def resolve_stages(variant: str, stages: Sequence[str] | None) -> tuple[Stage, .
     texts = variant_stages(variant) if stages is None else stages
     if isinstance(texts, str) or not texts:
         raise UserError(
-            f"model.stages is {texts!r}; it takes a tuple of one string per stage, e.g. {SHALLOW_B}"
+            f"model.stages is {quoted(texts)}; it takes a tuple of one string per stage, "
+            f"e.g. {SHALLOW_B}"
         )
     return tuple(parse_stage(text) for text in texts)
 
 
 def _malformed(text: str) -> UserError:
     return UserError(
-        f"malformed stage {text!r}.\nA stage reads like '3-64 x2', '3-256 x2, 1-256' or "
+        f"malformed stage {quoted(text)}.\nA stage reads like '3-64 x2', '3-256 x2, 1-256' or "
         "'3-64, LRN': odd kernel size, dash, channels, repetitions"
     )

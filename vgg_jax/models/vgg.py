@@ -10,9 +10,10 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from vgg_jax.errors import UserError, unknown_name
+from vgg_jax.models.domains import Domain, Each, Flag, Number, OneOf, Parsed, Unset, Whole
 from vgg_jax.models.initializers import get_initializer
 from vgg_jax.models.layers import BatchNorm, Conv, Dropout, WindowDense, local_response_norm
-from vgg_jax.models.variants import Stage, resolve_stages
+from vgg_jax.models.variants import Stage, parse_stage, resolve_stages, variant_stages
 from vgg_jax.ops.pool import avg_pool, max_pool, relu_max_pool, subsample
 
 
@@ -314,36 +315,36 @@ def _check_shape(model: VGG, shape: tuple[int, ...], conv_only: bool) -> None:
         )
 
 
+FIELDS: dict[str, Domain] = {
+    "variant": Parsed(variant_stages),
+    "stages": Unset(Each(Parsed(parse_stage), shortest=1)),
+    "num_classes": Whole(1),
+    "norm": OneOf(NORMS),
+    "norm_momentum": Number(0, 1),
+    "norm_epsilon": Number(0),
+    "norm_group": Unset(Whole(1)),
+    "head": OneOf(HEADS),
+    "head_features": Unset(Each(Whole(1), longest=2)),
+    "head_window": Whole(1),
+    "dropout": Number(0, 1, open_high=True),
+    "kernel_init": Parsed(get_initializer),
+    "activation": OneOf(ACTIVATIONS),
+    "pooling": OneOf(POOLINGS),
+    "width": Number(0, open_low=True),
+    "residual": Flag(),
+    "remat": Flag(),
+    "matmul_precision": OneOf(MATMUL_PRECISIONS),
+}
+
+
 def _check_fields(model: VGG) -> None:
-    """Raises UserError if a name is unknown, a number out of range, or two fields contradict."""
-    for kind, name, known in (
-        ("norm", model.norm, NORMS),
-        ("head", model.head, HEADS),
-        ("activation", model.activation, ACTIVATIONS),
-        ("pooling", model.pooling, POOLINGS),
-        ("matmul_precision", model.matmul_precision, MATMUL_PRECISIONS),
-    ):
-        if name not in known:
-            raise unknown_name(kind, name, known)
-    get_initializer(model.kernel_init, model.activation)
-    group = model.norm_group
-    for field, value, wanted, good in (
-        ("num_classes", model.num_classes, "at least 1", model.num_classes >= 1),
-        ("norm_momentum", model.norm_momentum, "in [0, 1]", 0 <= model.norm_momentum <= 1),
-        ("norm_epsilon", model.norm_epsilon, "at least 0", model.norm_epsilon >= 0),
-        ("norm_group", group, "None or at least 1", group is None or group >= 1),
-        ("head_window", model.head_window, "at least 1", model.head_window >= 1),
-        ("dropout", model.dropout, "in [0, 1)", 0 <= model.dropout < 1),
-        ("width", model.width, "above 0", model.width > 0),
-    ):
-        if not good:
-            raise UserError(f"model.{field} is {value}; it must be {wanted}")
-    hidden = model.head_features or ()
-    if len(hidden) > 2 or min(hidden, default=1) < 1 or (hidden and model.head == "linear"):
-        raise UserError(
-            f"model.head_features={tuple(hidden)} with head {model.head!r}.\n"
-            "Give at most two sizes of at least 1, to head 'imagenet' or 'cifar'"
-        )
+    """Raises UserError if a field is outside its domain, or two fields contradict."""
+    for field, domain in FIELDS.items():
+        complaint = domain.complaint(getattr(model, field))
+        if complaint is not None:
+            raise UserError(f"model.{field}={getattr(model, field)!r}: {complaint}")
+    if model.head_features and model.head == "linear":
+        raise UserError("model.head_features are for heads 'imagenet' and 'cifar', not 'linear'")
     stages = resolve_stages(model.variant, model.stages)
     if model.residual and any(len({conv.channels for conv in stage}) > 1 for stage in stages):
         raise UserError("model.residual wants one number of channels within each stage")

@@ -9,14 +9,13 @@ import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
-from vgg_jax.config import flatten
 from vgg_jax.data.augment import make_eval_transform, make_train_augment
 from vgg_jax.data.pipeline import EvalPipeline, TrainPipeline
-from vgg_jax.data.preprocessing import CHANNEL_ORDERS
 from vgg_jax.data.sources import check_labels, open_source
-from vgg_jax.errors import UserError, unknown_name
+from vgg_jax.errors import UserError
 from vgg_jax.models import VGG, build_model
 from vgg_jax.models.lsuv import lsuv
+from vgg_jax.training.config_check import check_config
 from vgg_jax.training.feed import Feed, batch_feed, index_feed
 from vgg_jax.training.optimizers import frozen_mask, make_optimizer, make_schedule, stop_frozen
 from vgg_jax.training.parallel import Parallel, make_parallel
@@ -30,12 +29,6 @@ from vgg_jax.training.steps import (
     augmented,
     make_eval_step,
     make_train_step,
-)
-
-_POSITIVE = (
-    *("data.batch_size", "data.image_size", "eval.batch_size", "optimizer.accumulate"),
-    *("checkpoint.every_steps", "checkpoint.keep", "log.every_steps"),
-    "parallel.steps_per_dispatch",
 )
 
 
@@ -62,9 +55,10 @@ def from_config(config: ConfigDict, schedule: optax.Schedule | None = None) -> P
         optimiser is good for restoring, not for training.
 
     Raises:
-      UserError: an unknown name, a number out of range, or a pattern of `optimizer.frozen` that
+      UserError: a value that `check_config` refuses, or a pattern of `optimizer.frozen` that
         matches nothing.
     """
+    check_config(config)
     image_size = config.data.image_size
     model = build_model(
         config.model,
@@ -128,7 +122,6 @@ def build(config: ConfigDict) -> Run:
     Raises:
       UserError: whatever in the config cannot be honoured.
     """
-    _check(config)
     model = from_config(config).model
     parallel = make_parallel(
         config.parallel.mode,
@@ -224,23 +217,6 @@ def _frozen_norms(params: Any, config: ConfigDict) -> tuple[str, ...]:
     return tuple(
         layer for layer, leaves in frozen.items() if layer.startswith("bn") and all(leaves.values())
     )
-
-
-def _check(config: ConfigDict) -> None:
-    """Raises UserError for numbers and names that no run can have."""
-    if config.data.channel_order not in CHANNEL_ORDERS:
-        raise unknown_name("data.channel_order", config.data.channel_order, CHANNEL_ORDERS)
-    values = flatten(config)
-    for key in (*_POSITIVE, "epochs" if config.steps is None else "steps"):
-        if values[key] <= 0:
-            raise UserError(f"config.{key}={values[key]} must be above 0")
-    for key in ("data.pad", "data.cutout"):
-        if values[key] < 0:
-            raise UserError(f"config.{key}={values[key]} must not be below 0")
-    if config.optimizer.schedule == "plateau" and config.eval.every_steps <= 0:
-        raise UserError(
-            "optimizer.schedule=plateau follows the validation error: set eval.every_steps above 0"
-        )
 
 
 def _check_parallel(config: ConfigDict, model: VGG, parallel: Parallel) -> None:
