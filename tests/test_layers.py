@@ -9,7 +9,7 @@ ROOT = Path(__file__).parent.parent
 # From the bottom up. A package or module imports from itself and from lower levels only.
 LEVELS = (
     {"errors", "ops", "progress", "rng", "xla"},
-    {"cli", "config", "data", "distributed", "models"},
+    {"cli", "config", "data", "distributed", "json_files", "models"},
     {"probes", "runs", "weights"},
     {"evaluation", "reporting", "sweeping"},
     {"features", "training"},

@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import shutil
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -194,3 +195,62 @@ def test_browser_shows_it_light_and_dark_wide_and_narrow(page, tmp_path):
 
 def data_links(addresses: list[str]) -> set[str]:
     return {address for address in addresses if address.startswith("data:")}
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("summary.json", "{"),
+        ("summary.json", "[]"),
+        ("summary.json", '{"metrics": 5}'),
+        ("summary.json", '{"wall_seconds": "long"}'),
+        ("summary.json", "[" * 200_000),
+        ("config.json", "null"),
+        ("config.json", '{"data": 1}'),
+        ("metrics.jsonl", "{\n"),
+        ("metrics.jsonl", "3\n"),
+        ("metrics.jsonl", '{"train/loss": 1}\n'),
+        ("metrics.jsonl", '{"step": 1, "eval/top1": "high"}\n'),
+        ("probes/layers.csv", "net,step,layer,depth,quantity,value\nD,x,conv1_1,1,a,1\n"),
+        ("probes/layers.csv", "layer,value\nconv1_1,high\n"),
+        ("../table.csv", "a\n" + "9" * 200_000),
+    ],
+)
+def test_a_damaged_file_is_named_in_a_line(folder, tmp_path, name, content):
+    run = tmp_path / "run"
+    shutil.copytree(folder / "bn-seed0", run)
+    (run / name).write_text(content)
+    with pytest.raises(UserError, match=Path(name).name) as caught:
+        build_report([tmp_path])
+    assert len(str(caught.value)) < 500
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_other_bytes_in_a_table_are_shown_as_they_are(tmp_path):
+    (tmp_path / "table.csv").write_bytes(b"a,b\n\xff\xfe,1\n")
+    (tmp_path / "note.md").write_bytes(b"| a |\n|---|\n| \xff |\n")
+    assert build_report([tmp_path]).count("\N{REPLACEMENT CHARACTER}") == 3
+
+
+def test_markup_in_names_and_values_is_shown_as_text(folder, tmp_path):
+    evil = "<evil>&\"'"
+    run = tmp_path / evil
+    shutil.copytree(folder / "bn-seed0", run)
+    config = json.loads((run / "config.json").read_text())
+    config["model"]["variant"] = config["data"]["name"] = evil
+    (run / "config.json").write_text(json.dumps(config))
+    summary = json.loads((run / "summary.json").read_text())
+    summary |= {"exit_reason": evil, "command": evil, "versions": {evil: evil}}
+    summary["devices"] = {"platform": evil, "kind": evil}
+    (run / "summary.json").write_text(json.dumps(summary))
+    line = {"step": 1, evil: 1.0, "train/loss": 2.0}
+    (run / "metrics.jsonl").write_text(json.dumps(line) + "\n")
+    rows = "net,step,layer,depth,quantity,value\n"
+    (run / "probes" / "layers.csv").write_text(
+        f"{rows}D,0,<evil>,1,<evil>,1\nD,1,<evil>,1,<evil>,2\n"
+    )
+    (tmp_path / f"{evil}.csv").write_text(f"{rows}<evil>,0,<evil>,1,<evil>,1\n")
+    (tmp_path / f"{evil}.md").write_text("| a |\n|---|\n| <evil> |\n")
+    page = build_report([tmp_path])
+    assert "<evil" not in page
+    assert "&lt;evil" in page

@@ -7,11 +7,12 @@ Training uses all devices of this machine. To train over several processes, run 
 each: with --distributed under Slurm, mpirun or on a TPU pod, else with --coordinator, --processes
 and --process_id. All of them must see the --workdir.
 
-Run the same command again to resume. Exit status: 0 finished, or stopped by SIGTERM after saving;
-2 bad input; 3 the loss became NaN or infinite; 4, or 134 (SIGABRT), another process was lost; 130
-stopped by Ctrl-C after saving.
+Run the same command again to resume. Exit status: 0 finished, or stopped by SIGTERM or SIGHUP after
+saving; 2 bad input; 3 the loss became NaN or infinite; 4, or 134 (SIGABRT), another process was
+lost; 5 the run directory can no longer be written; 130 stopped by Ctrl-C.
 """
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -20,6 +21,7 @@ from vgg_jax.cli import EXIT_INTERRUPTED, CommandParser, run_command
 from vgg_jax.config import load_config
 
 EXIT_NON_FINITE = 3
+EXIT_STORAGE = 5
 
 
 def main(argv: list[str]) -> int:
@@ -54,7 +56,7 @@ def main(argv: list[str]) -> int:
     import jax
 
     from vgg_jax import distributed
-    from vgg_jax.runs.directory import SUMMARY_FILE
+    from vgg_jax.runs.directory import SUMMARY_FILE, StorageError
     from vgg_jax.training.diagnosis import NonFiniteError
     from vgg_jax.training.loop import train
     from vgg_jax.xla import enable_compilation_cache
@@ -68,12 +70,26 @@ def main(argv: list[str]) -> int:
     except NonFiniteError as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_NON_FINITE
+    except StorageError as error:
+        print(
+            f"error: {error}\nThe checkpoints on the disk are kept: make room, or bring "
+            "the folder back, and run the same command again",
+            file=sys.stderr,
+            flush=True,
+        )
+        os._exit(EXIT_STORAGE)  # threads that still try to write would hold an orderly exit up
     if jax.process_index() == 0:
         print(
             f"{summary['exit_reason']} after step {summary['steps']}; see {workdir / SUMMARY_FILE}"
         )
         if summary["exit_reason"] != "finished":
             print("run the same command again to resume")
+        elif "eval/top1" in summary["metrics"]:
+            scores, protocol = summary["metrics"], summary["protocol"]
+            print(
+                f"{protocol['dataset']} {protocol['split']} top-1 {scores['eval/top1']:.2%}, "
+                f"top-5 {scores['eval/top5']:.2%}, loss {scores['eval/loss']:.4f}"
+            )
     return EXIT_INTERRUPTED if summary["exit_reason"] == "SIGINT" else 0
 
 

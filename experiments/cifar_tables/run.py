@@ -21,9 +21,10 @@ from typing import Any
 
 from vgg_jax import sweep
 from vgg_jax.cli import run_command
+from vgg_jax.json_files import write_json
 from vgg_jax.reporting.plots import figure
 from vgg_jax.reporting.published import read_published
-from vgg_jax.runs.directory import CONFIG_FILE, METRICS_FILE, SUMMARY_FILE, write_json
+from vgg_jax.runs.directory import CONFIG_FILE, METRICS_FILE, SUMMARY_FILE
 from vgg_jax.runs.experiments import ExperimentParser
 from vgg_jax.runs.reader import StoredRun
 from vgg_jax.runs.tables import markdown

@@ -21,8 +21,9 @@ from pathlib import Path
 
 from vgg_jax.cli import run_command
 from vgg_jax.errors import UserError
+from vgg_jax.json_files import write_json
 from vgg_jax.reporting.plots import figure
-from vgg_jax.runs.directory import METRICS_FILE, SUMMARY_FILE, write_json
+from vgg_jax.runs.directory import METRICS_FILE, SUMMARY_FILE
 from vgg_jax.runs.experiments import ExperimentParser, stored
 from vgg_jax.runs.record import machine
 from vgg_jax.runs.tables import markdown

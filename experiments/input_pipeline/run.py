@@ -26,7 +26,7 @@ from vgg_jax.cli import run_command
 from vgg_jax.data.pipeline import TrainPipeline
 from vgg_jax.data.preprocessing import open_image, resized_crop
 from vgg_jax.data.sources import open_source
-from vgg_jax.runs.directory import write_json
+from vgg_jax.json_files import write_json
 from vgg_jax.runs.experiments import ExperimentParser
 from vgg_jax.runs.record import record
 

@@ -11,7 +11,7 @@ import numpy as np
 from experiments.paper_tables.tables import Cells, Table
 from vgg_jax.data.folder import FolderSource, open_folder
 from vgg_jax.errors import UserError
-from vgg_jax.runs.directory import write_json
+from vgg_jax.json_files import write_json
 
 JITTERED = "256-512"  # training scale drawn between the two; the published D and E have it
 # Scales Q at which a net trained at S is tested, if there are several (sections 4.2 and 4.4).

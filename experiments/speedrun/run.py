@@ -25,7 +25,7 @@ from vgg_jax.config import load_config
 from vgg_jax.data.augment import make_eval_transform
 from vgg_jax.errors import UserError
 from vgg_jax.evaluation.scoring import accuracies
-from vgg_jax.runs.directory import write_json
+from vgg_jax.json_files import write_json
 from vgg_jax.runs.experiments import ExperimentParser, stored
 from vgg_jax.runs.record import record
 from vgg_jax.runs.tables import markdown

@@ -21,7 +21,8 @@ import cv2
 import numpy as np
 
 from vgg_jax.cli import run_command
-from vgg_jax.runs.directory import SUMMARY_FILE, write_json
+from vgg_jax.json_files import write_json
+from vgg_jax.runs.directory import SUMMARY_FILE
 from vgg_jax.runs.experiments import ExperimentParser, stored
 from vgg_jax.runs.record import Record
 from vgg_jax.runs.tables import markdown

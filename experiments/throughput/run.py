@@ -36,10 +36,10 @@ from experiments.throughput.contestants import (
     torch_eager,
 )
 from vgg_jax.cli import run_command
+from vgg_jax.json_files import write_json
 from vgg_jax.models import build_model
 from vgg_jax.models.summary import summarize_model
 from vgg_jax.reporting.plots import figure
-from vgg_jax.runs.directory import write_json
 from vgg_jax.runs.experiments import ExperimentParser, stored
 from vgg_jax.runs.record import record
 from vgg_jax.runs.tables import markdown, markdown_line

@@ -10,7 +10,7 @@ from vgg_jax.runs.directory import check_same_config, open_workdir, read_config
 
 
 def test_a_config_stored_before_a_key_was_made_is_that_of_its_default(tmp_path):
-    open_workdir(tmp_path, base())
+    open_workdir(tmp_path, base()).close()
     path = tmp_path / "config.json"
     stored = json.loads(path.read_text())
     del stored["init"], stored["data"]["channel_order"], stored["optimizer"]["frozen"]

@@ -1,6 +1,9 @@
 """Checkpoints: round trip, what is kept, and damage."""
 
+import shutil
+from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +11,9 @@ import numpy as np
 import pytest
 
 from vgg_jax.errors import UserError
+from vgg_jax.runs.directory import StorageError
 from vgg_jax.training.checkpoints import Checkpoints, fingerprint
+from vgg_jax.training.seals import sealed_steps
 from vgg_jax.training.state import TrainState
 
 
@@ -94,6 +99,73 @@ def flip_a_bit(path):
     path.write_bytes(content)
 
 
+def halve(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def empty(path):
+    path.write_bytes(b"")
+
+
+def fill_with_zeros(path):  # what some file systems leave after a power cut
+    path.write_bytes(bytes(path.stat().st_size))
+
+
+@pytest.mark.parametrize("damage", [flip_a_bit, halve, empty, fill_with_zeros, Path.unlink])
+def test_any_damage_to_any_file_of_the_newest_is_noticed(tmp_path, caplog, capfd, damage):
+    intact = tmp_path / "intact"
+    with closing(Checkpoints(intact, 2)) as checkpoints:
+        for step in (1, 2):
+            checkpoints.save(state_of(step), {"step": step})
+            checkpoints.wait()
+    files = [path.relative_to(intact) for path in sorted((intact / "2").rglob("*"))]
+    files = [name for name in files if (intact / name).is_file()]
+    assert len(files) > 10
+    capfd.readouterr()
+    for name in files:
+        folder = tmp_path / "damaged"
+        shutil.copytree(intact, folder)
+        damage(folder / name)
+        caplog.clear()
+        with closing(Checkpoints(folder, 2)) as checkpoints, caplog.at_level("WARNING"):
+            state, extras = checkpoints.restore(ABSTRACT)
+        assert (int(state.step), extras) == (1, {"step": 1}), name
+        (warning,) = caplog.messages
+        assert warning.startswith("checkpoint 2 is corrupt ("), name
+        assert "Traceback" not in capfd.readouterr().err, name
+        shutil.rmtree(folder)
+
+
+def test_without_its_seal_a_checkpoint_is_judged_by_its_arrays(open_checkpoints, tmp_path):
+    """A process may die between a save and its seal."""
+    checkpoints = open_checkpoints()
+    checkpoints.save(state_of(1), {"step": 1})
+    checkpoints.wait()
+    for content in (None, "{", "[]"):
+        seal = tmp_path / "checkpoints" / ".seal-1.json"
+        seal.unlink(missing_ok=True)
+        if content is not None:
+            seal.write_text(content)
+        assert open_checkpoints().restore(ABSTRACT)[1] == {"step": 1}
+
+
+def test_seals_go_with_their_checkpoints(open_checkpoints, tmp_path):
+    checkpoints = open_checkpoints(keep=2)
+    for step in range(1, 5):
+        checkpoints.save(state_of(step), {})
+    checkpoints.wait()
+    assert sealed_steps(tmp_path / "checkpoints") == checkpoints.steps() == [3, 4]
+
+
+def test_no_room_is_noticed_before_anything_is_written(open_checkpoints, tmp_path, monkeypatch):
+    checkpoints = open_checkpoints()
+    checkpoints.save(state_of(1), {})
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=1000))
+    with pytest.raises(StorageError, match=r"needs 1\.1 MB, and 0\.0 MB are free"):
+        checkpoints.save(state_of(2), {})
+    assert checkpoints.steps() == [1]
+
+
 @abandons_event_loop
 @pytest.mark.parametrize("what", ["state/d/*", "state/manifest.ocdbt", "content/metadata"])
 @pytest.mark.parametrize("damage", [truncate, flip_a_bit, Path.unlink])
@@ -104,6 +176,7 @@ def test_damage_is_reported_and_the_one_before_is_used(
     for step in (1, 2):
         checkpoints.save(state_of(step), {"step": step})
     checkpoints.wait()
+    (tmp_path / "checkpoints" / ".seal-2.json").unlink()  # then Orbax and the arrays tell
     for path in (tmp_path / "checkpoints" / "2").glob(what):
         damage(path)
     checkpoints = open_checkpoints()

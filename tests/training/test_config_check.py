@@ -11,10 +11,11 @@ from ml_collections import ConfigDict
 from configs.base import base
 from vgg_jax.config import flatten, load_config
 from vgg_jax.errors import UserError
+from vgg_jax.json_files import write_json
 from vgg_jax.models import domains
 from vgg_jax.models.initializers import INITIALIZERS
 from vgg_jax.models.variants import KNOWN_VARIANTS
-from vgg_jax.runs.directory import read_config, write_json
+from vgg_jax.runs.directory import read_config
 from vgg_jax.training.config_check import DOMAINS, check_config
 from vgg_jax.training.setup import build, first_state
 

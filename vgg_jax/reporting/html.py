@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
 
+from vgg_jax.errors import UserError
 from vgg_jax.reporting.plots import COLORS
 from vgg_jax.reporting.svg import SERIES_COLORS
 
@@ -136,9 +137,16 @@ def _is_number(text: str) -> bool:
 
 
 def csv_table(path: Path) -> str:
-    """Returns a csv file as a table, of a long one the first rows."""
-    with path.open(newline="") as file:
-        header, *rows = list(csv.reader(file)) or [[]]
+    """Returns a csv file as a table, of a long one the first rows.
+
+    Raises:
+      UserError: the file is none.
+    """
+    try:
+        with path.open(newline="", errors="replace") as file:
+            header, *rows = list(csv.reader(file)) or [[]]
+    except csv.Error as error:
+        raise UserError(f"{path} is damaged: {error}") from error
     shown = [[_short(cell) for cell in row] for row in rows[:_MAX_ROWS]]
     left_out = len(rows) - len(shown)
     content = table(header, shown)

@@ -4,6 +4,7 @@ import csv
 import math
 from pathlib import Path
 
+from vgg_jax.errors import UserError, quoted
 from vgg_jax.reporting import html
 from vgg_jax.reporting.svg import line_chart, svg_heat_map
 
@@ -20,7 +21,17 @@ def probe_charts(path: Path) -> list[str]:
     measured at several steps gives a map of log10(value), layer by step; one measured once a line
     over the depth, and one of the whole net a line over the steps. Values that are not positive
     have no logarithm and stay empty.
+
+    Raises:
+      UserError: the file is damaged.
     """
+    try:
+        return _figures(path)
+    except (ValueError, KeyError, TypeError, csv.Error) as error:
+        raise UserError(f"{path} is damaged: {quoted(str(error))}") from error
+
+
+def _figures(path: Path) -> list[str]:
     groups: dict[tuple[str, ...], list[dict[str, str]]] = {}
     with path.open(newline="") as file:
         for row in csv.DictReader(file):

@@ -176,7 +176,7 @@ def result_files(folder: Path, runs: Sequence[StoredRun]) -> Iterator[tuple[Path
         if path.suffix == ".csv" and not path.with_suffix(".md").exists():
             yield path, html.csv_table(path)
         elif path.suffix == ".md" and path.stem != "README":
-            yield path, "".join(html.markdown_tables(path.read_text()))
+            yield path, "".join(html.markdown_tables(path.read_text(errors="replace")))
         elif path.suffix == ".png" or (
             path.suffix == ".svg" and not path.with_suffix(".png").exists()
         ):
@@ -200,9 +200,10 @@ def _net(run: StoredRun) -> tuple[str, ...]:
 def _environment(summary: dict[str, Any]) -> Iterator[tuple[str, str]]:
     devices = summary.get("devices")
     if devices:
-        yield "devices", f"{devices['count']} x {devices['kind']} ({devices['platform']})"
+        count, kind, platform = map(devices.get, ("count", "kind", "platform"))
+        yield "devices", f"{count} x {kind} ({platform})"
     if summary.get("git_revision"):
-        yield "git revision", summary["git_revision"]
+        yield "git revision", str(summary["git_revision"])
     for name, version in summary.get("versions", {}).items():
         yield name, str(version)
 

@@ -1,19 +1,26 @@
-"""The run directory: its config, who may continue in it, and the summary at the end."""
+"""The run directory: its config, who may write in it, and the summary at the end."""
 
+import contextlib
+import fcntl
 import json
+import os
+import socket
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from vgg_jax.config import flatten
-from vgg_jax.errors import UserError
+from vgg_jax.errors import UserError, quoted
+from vgg_jax.json_files import parse_json, read_object, write_json
 
 CONFIG_FILE = "config.json"
 SUMMARY_FILE = "summary.json"
 METRICS_FILE = "metrics.jsonl"
 TENSORBOARD = "tensorboard"
 CHECKPOINTS = "checkpoints"
+LOCK_FILE = ".lock"
 LAYERS_FILE = Path("probes") / "layers.csv"  # of the probes along a run
 
 # Keys that do not change what is computed: a run may go on with other values.
@@ -34,34 +41,183 @@ _LATER_KEYS: dict[str, Any] = {
 }
 # With these schedules what is past does not depend on where the end is.
 _OPEN_ENDED_SCHEDULES = ("constant", "step", "plateau")
+_LISTED = 5  # differences of two configs
 
 
-def open_workdir(workdir: Path, config: ConfigDict) -> None:
-    """Makes the folder and stores the config, or checks that the one stored there agrees.
+class StorageError(Exception):
+    """The run directory can no longer be written: its disk is full, or the folder is gone."""
 
-    Raises:
-      UserError: the folder cannot be written, or the stored config differs in what matters.
+
+class Workdir:
+    """A run directory, held by this process alone while it trains.
+
+    The kernel releases the hold when the process dies, whatever it dies of.
+
+    Attributes:
+      path: the folder.
+      note: what the user should know about the hold, or None.
     """
-    path = workdir / CONFIG_FILE
+
+    def __init__(self, path: Path) -> None:
+        """Makes the folder and holds it.
+
+        Raises:
+          UserError: another process holds it, or it cannot be written.
+        """
+        self.path = path
+        self.note: str | None = None
+        with _writable(path):
+            path.mkdir(parents=True, exist_ok=True)
+            self._lock = (path / LOCK_FILE).open("a+")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            self._lock.seek(0)
+            owner = self._lock.read(200).strip() or "another process"
+            self._lock.close()
+            raise UserError(
+                f"{path} is in use by {owner}: wait until it ends, stop it, or give another "
+                "--workdir"
+            ) from error
+        except OSError:
+            self.note = f"{path} is on storage without locks: run one process there at a time"
+        with _writable(path):
+            self._lock.truncate(0)
+            self._lock.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+            self._lock.flush()
+
+    def check(self) -> None:
+        """Checks that the folder is still the one that this process holds.
+
+        Raises:
+          StorageError: it was removed or replaced.
+        """
+        held = os.fstat(self._lock.fileno())
+        try:
+            now = (self.path / LOCK_FILE).stat()
+        except OSError as error:
+            raise StorageError(f"run directory {self.path} is gone: {error.strerror}") from error
+        if (now.st_dev, now.st_ino) != (held.st_dev, held.st_ino):
+            raise StorageError(f"run directory {self.path} was replaced by another one")
+
+    def close(self) -> None:
+        """Lets go of the folder."""
+        with contextlib.suppress(OSError):  # what was buffered when the disk was full
+            self._lock.close()
+
+
+@contextlib.contextmanager
+def _writable(workdir: Path) -> Iterator[None]:
     try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        if path.exists():
-            check_same_config(workdir, config)
-        else:
-            write_json(path, json.loads(config.to_json_best_effort()))
-        probe = workdir / ".writable"
-        probe.touch()
-        probe.unlink()
+        yield
     except OSError as error:
         raise UserError(
             f"cannot write to workdir {workdir}: {error.strerror}; give another one by --workdir"
         ) from error
 
 
+@contextlib.contextmanager
+def storing(what: Path) -> Iterator[None]:
+    """While entered, an operating system's error is one of writing `what`.
+
+    Raises:
+      StorageError: instead of an OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(f"cannot write {what}: {error.strerror or error}") from error
+
+
+def open_workdir(path: Path, config: ConfigDict) -> Workdir:
+    """Holds a run directory for a run; stores the config, or checks the one stored there.
+
+    Raises:
+      UserError: the folder is in use or cannot be written, or the stored config differs in what
+        matters.
+    """
+    workdir = Workdir(path)
+    try:
+        if (path / CONFIG_FILE).exists():
+            check_same_config(path, config)
+        else:
+            with _writable(path):
+                write_json(path / CONFIG_FILE, json.loads(config.to_json_best_effort()))
+    except UserError:
+        workdir.close()
+        raise
+    return workdir
+
+
+def finished_summary(workdir: Path, config: ConfigDict, steps: int) -> dict[str, Any] | None:
+    """Returns the summary of a run that has made all its steps, or None.
+
+    Raises:
+      UserError: the summary cannot be read, or the folder holds a run with another config.
+    """
+    if not (workdir / SUMMARY_FILE).exists() or not (workdir / CONFIG_FILE).exists():
+        return None
+    summary = read_object(workdir / SUMMARY_FILE)
+    if (summary.get("exit_reason"), summary.get("steps")) != ("finished", steps):
+        return None
+    check_same_config(workdir, config)
+    return summary
+
+
 def read_config(workdir: Path) -> ConfigDict:
-    """Returns the config stored in a run directory."""
-    stored = json.loads((workdir / CONFIG_FILE).read_text())
-    return ConfigDict(stored | {k: later | stored.get(k, {}) for k, later in _LATER_KEYS.items()})
+    """Returns the config stored in a run directory.
+
+    Raises:
+      UserError: there is none, or its file is damaged.
+    """
+    path = workdir / CONFIG_FILE
+    stored = read_object(path)
+    for group, later in _LATER_KEYS.items():
+        if not isinstance(stored.get(group, {}), dict):
+            raise UserError(f"{path} is damaged: {group} is no group of keys")
+        stored[group] = later | stored.get(group, {})
+    try:
+        return ConfigDict(stored)
+    except (TypeError, ValueError, AttributeError) as error:
+        raise UserError(f"{path} is damaged: {error}") from error
+
+
+def read_metrics(workdir: Path) -> list[dict[str, float]]:
+    """Returns the lines of `metrics.jsonl`; not one that is being written, or was cut off.
+
+    Raises:
+      UserError: the file is damaged.
+    """
+    lines, damaged = readable_metrics(workdir)
+    if damaged:
+        raise UserError(damaged[0])
+    return lines
+
+
+def readable_metrics(workdir: Path) -> tuple[list[dict[str, float]], list[str]]:
+    """Returns the complete lines of `metrics.jsonl` that can be read, and what ails the others."""
+    path = workdir / METRICS_FILE
+    if not path.is_file():
+        return [], []
+    *complete, _ = path.read_bytes().split(b"\n")
+    lines: list[dict[str, float]] = []
+    damaged: list[str] = []
+    for number, text in enumerate(complete, 1):
+        name = f"line {number} of {path}"
+        try:
+            line = parse_json(text, name)
+        except UserError as error:
+            damaged.append(str(error))
+            continue
+        if isinstance(line, dict) and "step" in line and all(map(_is_number, line.values())):
+            lines.append(line)
+        else:
+            damaged.append(f"{name} is damaged: it has no step with its numbers")
+    return lines, damaged
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def check_same_config(workdir: Path, config: ConfigDict) -> None:
@@ -72,22 +228,17 @@ def check_same_config(workdir: Path, config: ConfigDict) -> None:
     if now["optimizer.schedule"] in _OPEN_ENDED_SCHEDULES:
         free += ("epochs", "steps")
     changed = [
-        f"{key}: {before.get(key)!r} there, {now.get(key)!r} now"
+        f"{key}: {quoted(before.get(key))} there, {quoted(now.get(key))} now"
         for key in sorted(before | now)
         if before.get(key) != now.get(key) and not key.startswith(free)
     ]
     if changed:
+        if len(changed) > _LISTED:
+            changed[_LISTED:] = [f"and {len(changed) - _LISTED} more"]
         raise UserError(
             f"{workdir} holds a run with another config ({'; '.join(changed)}).\n"
             "Give the same config to resume it, or another --workdir to start a new run"
         )
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Writes JSON so that a reader never sees half a file."""
-    partial = path.with_suffix(".tmp")
-    partial.write_text(json.dumps(content, indent=2) + "\n")
-    partial.replace(path)
 
 
 def write_report(path: Path, content: Any) -> None:

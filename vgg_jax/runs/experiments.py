@@ -1,14 +1,13 @@
 """What experiments share: their command line, and whether to measure or to redraw."""
 
 import argparse
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from vgg_jax.cli import CommandParser
 from vgg_jax.errors import UserError
-from vgg_jax.runs.directory import write_json
+from vgg_jax.json_files import read_json, write_json
 
 
 class ExperimentParser(CommandParser):
@@ -95,4 +94,4 @@ def measured_once(path: Path, measure: Callable[[], Any]) -> Any:
         content = measure()
         path.parent.mkdir(parents=True, exist_ok=True)
         write_json(path, content)
-    return json.loads(path.read_text())
+    return read_json(path)

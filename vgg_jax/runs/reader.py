@@ -2,19 +2,33 @@
 
 import dataclasses
 import functools
-import json
 from pathlib import Path
 from typing import Any
 
-from ml_collections import ConfigDict
-
 from vgg_jax.config import flatten
-from vgg_jax.runs.directory import CONFIG_FILE, METRICS_FILE, SUMMARY_FILE
+from vgg_jax.errors import UserError, quoted
+from vgg_jax.json_files import read_object
+from vgg_jax.runs.directory import (
+    CONFIG_FILE,
+    METRICS_FILE,
+    SUMMARY_FILE,
+    read_config,
+    read_metrics,
+)
+
+# What a summary has, where it has it.
+_SUMMARY: dict[str, Any] = {
+    **dict.fromkeys(("metrics", "protocol", "versions", "devices"), dict),
+    **dict.fromkeys(("exit_reason", "command"), str),
+    **dict.fromkeys(("steps", "wall_seconds", "images_per_second"), int | float),
+}
 
 
 @dataclasses.dataclass(frozen=True)
 class StoredRun:
     """A run directory, or what was kept of one; its files are read when they are asked for.
+
+    All raise `UserError` for a file that is damaged.
 
     Attributes:
       path: the folder.
@@ -30,21 +44,24 @@ class StoredRun:
     @functools.cached_property
     def summary(self) -> dict[str, Any]:
         """Content of `summary.json`; empty while the run has not ended."""
-        return _json(self.path / SUMMARY_FILE)
+        path = self.path / SUMMARY_FILE
+        summary = read_object(path) if path.is_file() else {}
+        for key, kind in _SUMMARY.items():
+            if not isinstance(summary.get(key), kind | None):
+                raise UserError(f"{path} is damaged: {key} is {quoted(summary[key])}")
+        return summary
 
     @functools.cached_property
     def config(self) -> dict[str, Any]:
         """Flat content of `config.json`, {dotted key: value}; empty where it was not kept."""
-        return flatten(ConfigDict(_json(self.path / CONFIG_FILE)))
+        if not (self.path / CONFIG_FILE).is_file():
+            return {}
+        return flatten(read_config(self.path))
 
     @functools.cached_property
     def lines(self) -> list[dict[str, float]]:
         """The lines of `metrics.jsonl`, without one that is being written."""
-        path = self.path / METRICS_FILE
-        if not path.is_file():
-            return []
-        *complete, _ = path.read_text().split("\n")
-        return [json.loads(line) for line in complete]
+        return read_metrics(self.path)
 
     @property
     def command(self) -> str | None:
@@ -67,7 +84,3 @@ class StoredRun:
 def find_runs(folder: Path) -> list[StoredRun]:
     """Returns every run in a folder and below, itself included, by name."""
     return [StoredRun(path.parent) for path in sorted(folder.rglob(METRICS_FILE))]
-
-
-def _json(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text()) if path.is_file() else {}

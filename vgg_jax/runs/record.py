@@ -2,7 +2,6 @@
 
 import datetime
 import importlib.metadata
-import json
 import os
 import platform
 import shlex
@@ -15,7 +14,7 @@ from typing import Any
 
 import jax
 
-from vgg_jax.runs.directory import write_json
+from vgg_jax.json_files import read_object, write_json
 
 RECORD_FILE = "record.json"
 
@@ -63,7 +62,7 @@ class Record:
         self._content = record(module, argv, packages)
         self._earlier: dict[str, Any] = {}
         if self._path.exists():
-            before = json.loads(self._path.read_text())
+            before = read_object(self._path)
             self._earlier = {"earlier": [*before.pop("earlier", []), before]}
         self._wall, self._cpu = time.perf_counter(), time.process_time()
 

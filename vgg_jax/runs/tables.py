@@ -6,11 +6,14 @@ A table in memory is a dict of columns, all of one length.
 import csv
 import gzip
 import io
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from vgg_jax.errors import UserError
 
 Table = dict[str, np.ndarray]
 Row = Mapping[str, Any]
@@ -96,18 +99,25 @@ class TableWriter:
 
 
 def read_table(*paths: Path) -> Table:
-    """Returns the rows of tables with the same columns, one after the other."""
+    """Returns the rows of tables with the same columns, one after the other.
+
+    Raises:
+      UserError: a table is damaged.
+    """
     lines: list[list[str]] = []
     names: list[str] = []
-    for path in paths:
-        reader = csv.reader(io.StringIO(_read(path)))
-        names = next(reader)
-        lines += reader
-    columns = list(zip(*lines, strict=True)) if lines else [()] * len(names)
-    return {
-        name: np.array(column, _TYPES.get(name, str))
-        for name, column in zip(names, columns, strict=True)
-    }
+    try:
+        for path in paths:
+            reader = csv.reader(io.StringIO(_read(path)))
+            names = next(reader)
+            lines += reader
+        columns = list(zip(*lines, strict=True)) if lines else [()] * len(names)
+        return {
+            name: np.array(column, _TYPES.get(name, str))
+            for name, column in zip(names, columns, strict=True)
+        }
+    except (ValueError, StopIteration, EOFError, OSError, csv.Error, zlib.error) as error:
+        raise UserError(f"{path} is damaged: {str(error) or 'it is empty'}") from error
 
 
 def table_rows(table: Table) -> list[dict[str, Any]]:

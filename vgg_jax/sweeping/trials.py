@@ -2,7 +2,6 @@
 
 import dataclasses
 import importlib.util
-import json
 import re
 import shlex
 from collections.abc import Iterator, Mapping
@@ -13,6 +12,7 @@ from ml_collections import ConfigDict
 
 from vgg_jax.config import load_config, override_arguments
 from vgg_jax.errors import UserError
+from vgg_jax.json_files import read_object
 from vgg_jax.runs.directory import CONFIG_FILE, SUMMARY_FILE, check_same_config
 
 _NAME = re.compile(r"[\w.+,=-]+")
@@ -51,7 +51,7 @@ class Trial:
     def finished(self) -> bool:
         """Returns whether the run is complete."""
         path = self.workdir / SUMMARY_FILE
-        return path.is_file() and json.loads(path.read_text())["exit_reason"] == "finished"
+        return path.is_file() and read_object(path).get("exit_reason") == "finished"
 
 
 def load_trials(path: Path, folder: Path) -> list[Trial]:

@@ -1,9 +1,13 @@
 """Checkpoints by Orbax: written in the background, verified when read."""
 
+import contextlib
 import enum
 import json
 import re
+import shutil
 import zlib
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +19,15 @@ from orbax.checkpoint import checkpoint_managers as policies
 
 from vgg_jax.distributed import global_max
 from vgg_jax.errors import UserError
+from vgg_jax.runs.directory import StorageError, storing
+from vgg_jax.training.hushed import hush_orbax
+from vgg_jax.training.seals import damage, remove_seal, sealed_steps, write_seal
 from vgg_jax.training.state import TrainState
 
 Extras = dict[str, Any]
 METRIC = "eval/top1"
+_LONGEST_REASON = 200  # characters
+_OVERHEAD_BYTES = 2**20  # of a checkpoint beside its arrays: the descriptions of some hundred
 
 # TensorStore's: a failed read, as against NOT_FOUND, DATA_LOSS, OUT_OF_RANGE and the like.
 _STORAGE_STATUS = re.compile(
@@ -60,6 +69,7 @@ class Checkpoints:
                 ),
             ]
         )
+        hush_orbax()
         self._folder = folder.resolve()  # Orbax takes absolute paths only
         self._manager = ocp.CheckpointManager(
             self._folder,
@@ -67,6 +77,9 @@ class Checkpoints:
                 preservation_policy=policy, cleanup_tmp_directories=True
             ),
         )
+        # Waits for a save to be complete, seals it, and has the error if it failed.
+        self._sealer = ThreadPoolExecutor(1, "seal")
+        self._saving: Future[None] | None = None
 
     def steps(self) -> list[int]:
         """Returns the steps of all complete checkpoints, oldest first."""
@@ -81,19 +94,27 @@ class Checkpoints:
           state: without a device axis (`Parallel.storable`).
           extras: JSON values to keep beside the arrays.
           top1: validation accuracy of this very state, if it was just measured.
+
+        Raises:
+          StorageError: there is no room for it, or the save before it failed. Those on the disk
+            are left as they are.
         """
         step = int(state.step)
         if step in self._manager.all_steps():
             return
+        self.wait()
+        self._check_space(state)
         content: dict[str, Any] = {"extras": extras, "fingerprint": fingerprint(state)}
         content["checksum"] = _checksum(content)
-        self._manager.save(
-            step,
-            args=ocp.args.Composite(
-                state=ocp.args.StandardSave(state), content=ocp.args.JsonSave(content)
-            ),
-            metrics=None if top1 is None else {METRIC: top1},
-        )
+        with self._saved():
+            self._manager.save(
+                step,
+                args=ocp.args.Composite(
+                    state=ocp.args.StandardSave(state), content=ocp.args.JsonSave(content)
+                ),
+                metrics=None if top1 is None else {METRIC: top1},
+            )
+        self._saving = self._sealer.submit(self._finish, step)
 
     def restore(self, abstract: TrainState) -> tuple[TrainState, Extras] | None:
         """Returns the newest checkpoint that is intact, or None if there is none at all.
@@ -109,9 +130,12 @@ class Checkpoints:
             they are; or there are checkpoints and every one of them is corrupt.
         """
         steps = self.steps()
-        for step in reversed(steps):
-            restored, verdict, reason = self._read(step, abstract)
-            verdict = _Verdict(int(global_max(verdict)))
+        vanished = [step for step in sealed_steps(self._folder) if step > max(steps, default=-1)]
+        for step in reversed(steps + vanished):
+            restored, verdict, reason = None, *self._look(step)
+            if (verdict := _Verdict(int(global_max(verdict)))) == _Verdict.INTACT:
+                restored, verdict, reason = self._read(step, abstract)
+                verdict = _Verdict(int(global_max(verdict)))
             if verdict == _Verdict.UNREADABLE:
                 raise UserError(
                     f"cannot read checkpoint {step} in {self._folder} now: {reason}.\n"
@@ -127,11 +151,21 @@ class Checkpoints:
                     return restored.state, content["extras"]
             logging.warning("checkpoint %d is corrupt (%s); using the one before", step, reason)
             self._set_aside(step)
-        if steps:
+        if steps or vanished:
             raise UserError(
                 f"every checkpoint in {self._folder} is corrupt; start again with another --workdir"
             )
         return None
+
+    def _look(self, step: int) -> tuple["_Verdict", str]:
+        """Compares the files of a checkpoint with its seal, on process 0; a verdict, and why."""
+        if jax.process_index() != 0:
+            return _Verdict.INTACT, "process 0 says so"
+        try:
+            reason = damage(self._folder, step)
+        except OSError as error:
+            return _Verdict.UNREADABLE, error.strerror or str(error)
+        return (_Verdict.CORRUPT, reason) if reason else (_Verdict.INTACT, "")
 
     def _read(self, step: int, abstract: TrainState) -> tuple[Any, "_Verdict", str]:
         """Reads this process's part of a checkpoint; returns it or None, a verdict, and why.
@@ -149,26 +183,69 @@ class Checkpoints:
         try:
             with ocp.CheckpointManager(self._folder, options=options) as reader:
                 return reader.restore(step, args=wanted), _Verdict.INTACT, ""
-        # How Orbax reports what is missing, cut short or altered; and what the storage fails at,
-        # its own reads as an OSError and TensorStore's as a ValueError that opens with a status.
-        except (ValueError, KeyError, OSError) as error:
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
+        # Orbax reports what is missing, cut short or altered as whatever it stumbled over, a bare
+        # `Exception` included; and what the storage fails at, its own reads as an OSError and
+        # TensorStore's as a ValueError that opens with a status.
+        except Exception as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0][:_LONGEST_REASON]
             storage = isinstance(error, OSError) and not isinstance(error, FileNotFoundError)
             if storage or _STORAGE_STATUS.match(reason):
                 return None, _Verdict.UNREADABLE, reason
             return None, _Verdict.CORRUPT, reason
 
     def wait(self) -> None:
-        """Returns when everything saved is on the disk."""
-        self._manager.wait_until_finished()
+        """Returns when everything saved is on the disk.
+
+        Raises:
+          StorageError: the last save failed.
+        """
+        saving, self._saving = self._saving, None
+        if saving is not None:
+            with self._saved():
+                saving.result()
 
     def close(self) -> None:
-        """Waits, then ends the background threads."""
-        self._manager.close()
+        """Waits, then ends the background threads; a save that fails now is not reported."""
+        self._sealer.shutdown()
+        with contextlib.suppress(Exception):
+            self._manager.close()
+
+    def _check_space(self, state: TrainState) -> None:
+        needed = _OVERHEAD_BYTES + sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+        with storing(self._folder):
+            free = shutil.disk_usage(self._folder).free
+        if free < needed:
+            raise StorageError(
+                f"no room for a checkpoint in {self._folder}: it needs {needed / 1e6:,.1f} MB, "
+                f"and {free / 1e6:,.1f} MB are free"
+            )
+
+    def _finish(self, step: int) -> None:
+        """Waits until the save is complete, and seals it."""
+        self._manager.wait_until_finished()
+        if jax.process_index() == 0:
+            write_seal(self._folder, step)
+            kept = self._manager.all_steps()
+            for sealed in sealed_steps(self._folder):
+                if sealed not in kept:
+                    remove_seal(self._folder, sealed)
+
+    @contextlib.contextmanager
+    def _saved(self) -> Iterator[None]:
+        """While entered, any error is one of the storage: Orbax wraps it in its own."""
+        try:
+            yield
+        except Exception as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0][:_LONGEST_REASON]
+            raise StorageError(f"cannot write a checkpoint in {self._folder}: {reason}") from error
 
     def _set_aside(self, step: int) -> None:
         if jax.process_index() == 0:
-            (self._folder / str(step)).rename(self._folder / f"corrupt-{step}")
+            aside = self._folder / f"corrupt-{step}"
+            if (self._folder / str(step)).exists():
+                shutil.rmtree(aside, ignore_errors=True)
+                (self._folder / str(step)).rename(aside)
+            remove_seal(self._folder, step)
         int(global_max(0))  # not before it is renamed
         self._manager.reload()
 

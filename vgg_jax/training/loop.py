@@ -3,7 +3,7 @@
 import dataclasses
 import signal
 import time
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,19 @@ from ml_collections import ConfigDict
 
 from vgg_jax.distributed import all_or_none, exit_if_peer_lost, global_max
 from vgg_jax.evaluation.scoring import accuracies
-from vgg_jax.runs.directory import CHECKPOINTS, SUMMARY_FILE, open_workdir, write_json
+from vgg_jax.json_files import write_json
+from vgg_jax.runs.directory import (
+    CHECKPOINTS,
+    SUMMARY_FILE,
+    finished_summary,
+    open_workdir,
+    storing,
+)
 from vgg_jax.runs.record import environment
 from vgg_jax.training.checkpoints import Checkpoints
 from vgg_jax.training.diagnosis import Watch
 from vgg_jax.training.optimizers import Plateau, set_rate_factor
-from vgg_jax.training.preemption import StopRequest
+from vgg_jax.training.preemption import StopRequest, exit_at_once
 from vgg_jax.training.pretrained import describe_start
 from vgg_jax.training.probing import Probe
 from vgg_jax.training.setup import Run, build, first_state
@@ -39,24 +46,31 @@ def train(config: ConfigDict, workdir: Path, started: float) -> dict[str, Any]:
     Raises:
       UserError: the config, the data or the folder are at fault.
       NonFiniteError: training diverged; the last good checkpoint is kept.
+      StorageError: the run directory can no longer be written; so is it then.
     """
     is_main = jax.process_index() == 0
-    written = workdir if is_main else None
     with exit_if_peer_lost():
         run = all_or_none(lambda: build(config))
-        all_or_none(lambda: open_workdir(workdir, config) if is_main else None)
+        before = all_or_none(lambda: finished_summary(workdir, config, run.total_steps))
+        if before is not None:  # nothing is left to do, or to write
+            return before
+        held = all_or_none(lambda: open_workdir(workdir, config) if is_main else None)
 
-    with closing(Checkpoints(workdir / CHECKPOINTS, config.checkpoint.keep)) as checkpoints:
+    with (
+        closing(held) if held is not None else nullcontext(),
+        closing(Checkpoints(workdir / CHECKPOINTS, config.checkpoint.keep)) as checkpoints,
+    ):
         with exit_if_peer_lost():
             state, plateau = _newest_state(config, run, checkpoints)
         start = done = int(state.step)
         watch = Watch(config, run, lambda: _last_checkpoint(checkpoints, workdir))
         stop_signal = 0
         with (
-            Recorder(config, run, plateau, watch, written, start, started) as recorder,
-            closing(Probe(config, run, written, start)) as probe,
+            Recorder(config, run, plateau, watch, held, start, started) as recorder,
+            closing(Probe(config, run, workdir if is_main else None, start)) as probe,
             closing(run.feed(start, run.total_steps)) as feed,
             StopRequest() as stop,
+            exit_at_once(lambda: _lost(done, checkpoints)),
             exit_if_peer_lost(),
         ):
             for line in _announcement(config, run, workdir, state):
@@ -97,12 +111,27 @@ def train(config: ConfigDict, workdir: Path, started: float) -> dict[str, Any]:
                 if last:
                     break
             checkpoints.wait()  # before another signal may end this process
-            if start == run.total_steps:  # nothing left to do but to say how good it is
-                recorder.evaluated(start, _evaluate(run, state))
+            if done >= run.total_steps and recorder.evaluated_step != done:
+                recorder.evaluated(done, _evaluate(run, state))  # its line was lost in a crash
+            summary = _summary(config, run, state, recorder, stop_signal, started)
+            if held is not None:
+                held.check()
+                with storing(workdir / SUMMARY_FILE):
+                    write_json(workdir / SUMMARY_FILE, summary)
+    return summary
 
-    summary = {
+
+def _summary(
+    config: ConfigDict,
+    run: Run,
+    state: TrainState,
+    recorder: Recorder,
+    stop_signal: int,
+    started: float,
+) -> dict[str, Any]:
+    return {
         "exit_reason": signal.Signals(stop_signal).name if stop_signal else "finished",
-        "steps": done,
+        "steps": int(state.step),
         "metrics": recorder.last,
         "protocol": {
             "dataset": config.data.name,
@@ -116,9 +145,6 @@ def train(config: ConfigDict, workdir: Path, started: float) -> dict[str, Any]:
         "images_per_second": recorder.images_per_second,
         **environment(),
     }
-    if is_main:
-        write_json(workdir / SUMMARY_FILE, summary)
-    return summary
 
 
 def _newest_state(
@@ -164,6 +190,11 @@ def _last_checkpoint(checkpoints: Checkpoints, workdir: Path) -> str:
     kept = checkpoints.steps()
     which = f"the last good checkpoint is of step {kept[-1]}" if kept else "no checkpoint"
     return f"{which} in {workdir}"
+
+
+def _lost(done: int, checkpoints: Checkpoints) -> str:
+    saved = max(checkpoints.steps(), default=0)
+    return f"the steps {saved + 1} to {done} are lost" if done > saved else "no step is lost"
 
 
 def _parameters(state: TrainState) -> int:

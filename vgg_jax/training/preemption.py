@@ -1,23 +1,32 @@
-"""Preemption: SIGTERM and Ctrl-C ask the loop to save and stop; a second Ctrl-C ends it at once."""
+"""Preemption: SIGTERM, SIGHUP and Ctrl-C ask the loop to save and stop; Ctrl-C twice ends it."""
 
+import contextlib
+import os
 import signal
+import sys
 import threading
+from collections.abc import Callable, Iterator
 from types import FrameType, TracebackType
+
+from vgg_jax.cli import EXIT_INTERRUPTED
 
 
 class StopRequest:
-    """While entered, notes a SIGTERM or SIGINT instead of dying of it.
+    """While entered, notes a SIGTERM, SIGHUP or SIGINT instead of dying of it.
+
+    More of them change nothing, but a second SIGINT (Ctrl-C) raises KeyboardInterrupt.
 
     Attributes:
-      received: what arrived, or None.
+      received: what arrived first, or None.
     """
 
     received: signal.Signals | None = None
+    _interrupts = 0
 
     def __enter__(self) -> "StopRequest":
         self._previous = {}
         if threading.current_thread() is threading.main_thread():  # Python allows no other
-            for number in (signal.SIGTERM, signal.SIGINT):
+            for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
                 self._previous[number] = signal.signal(number, self._note)
         return self
 
@@ -31,6 +40,23 @@ class StopRequest:
             signal.signal(number, handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.received is not None and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        self.received = signal.Signals(number)
+        if number == signal.SIGINT:
+            self._interrupts += 1
+            if self._interrupts > 1:
+                raise KeyboardInterrupt
+        if self.received is None:
+            self.received = signal.Signals(number)
+
+
+@contextlib.contextmanager
+def exit_at_once(lost: Callable[[], str]) -> Iterator[None]:
+    """While entered, a KeyboardInterrupt ends the process without waiting for anything.
+
+    Args:
+      lost: says what is lost by that.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        print(f"stopped at once: {lost()}", file=sys.stderr, flush=True)
+        os._exit(EXIT_INTERRUPTED)

@@ -1,16 +1,26 @@
 """Where a run's numbers go: metrics.jsonl, TensorBoard events, and the terminal or the log."""
 
+import contextlib
 import json
+import os
 import time
 from pathlib import Path
 
 import jax
 import numpy as np
 from ml_collections import ConfigDict
-from tensorboardX import SummaryWriter
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.summary import scalar
 
 from vgg_jax.progress import Progress
-from vgg_jax.runs.directory import METRICS_FILE, TENSORBOARD
+from vgg_jax.runs.directory import (
+    METRICS_FILE,
+    TENSORBOARD,
+    Workdir,
+    readable_metrics,
+    storing,
+)
 from vgg_jax.training.diagnosis import Watch
 from vgg_jax.training.optimizers import Plateau
 from vgg_jax.training.setup import Run
@@ -26,7 +36,8 @@ class Recorder:
     A dispatch is read while the next one runs, so that the devices never wait for the host.
 
     Attributes:
-      last: the latest value of every metric.
+      last: the latest value of every metric, of earlier processes of the run too.
+      evaluated_step: steps made before the latest evaluation, or None.
       first_step_seconds: from the start of the command to the end of the first dispatch.
     """
 
@@ -36,7 +47,7 @@ class Recorder:
         run: Run,
         plateau: Plateau,
         watch: Watch,
-        workdir: Path | None,
+        workdir: Workdir | None,
         start: int,
         started: float,
     ) -> None:
@@ -50,28 +61,41 @@ class Recorder:
           workdir: the run directory, or None on processes that write and show nothing.
           start: steps made so far.
           started: `time.perf_counter()` when the command started.
+
+        Raises:
+          StorageError: `metrics.jsonl` cannot be written, now or later.
         """
         self._config = config
         self._run = run
         self._plateau = plateau
         self._watch = watch
         self._started = started
+        self._workdir = workdir
         self._lines = self._events = None
+        self.last: Values = {}
+        self.evaluated_step: int | None = None
+        damaged: list[str] = []
         if workdir is not None:
-            path = workdir / METRICS_FILE
-            if path.exists():
-                _truncate(path, start)
-            self._lines = path.open("a")
-            # purge_step hides what an interrupted run wrote past its last checkpoint.
-            self._events = SummaryWriter(str(workdir / TENSORBOARD), purge_step=start + 1)
+            path = workdir.path / METRICS_FILE
+            lines, damaged = readable_metrics(workdir.path)
+            kept = [line for line in lines if line["step"] <= start]
+            for line in kept:
+                self._remember(**line)
+            with storing(path):
+                partial = path.with_suffix(".tmp")
+                partial.write_text("".join(json.dumps(line) + "\n" for line in kept))
+                partial.replace(path)
+                self._lines = path.open("a")
+                self._events = Events(workdir.path / TENSORBOARD, start)
         self._progress = Progress(start, run.total_steps, enabled=workdir is not None)
         self._pending: tuple[int, Metrics] | None = None
         self._steps: list[Values] = []  # since the last line of metrics
         self._busy_seconds = 0.0  # in training steps, the first one (compilation) left out
         self._busy_steps = 0
         self._clock = time.perf_counter()
-        self.last: Values = {}
         self.first_step_seconds: float | None = None
+        for complaint in damaged:
+            self.say(f"{complaint}; dropped")
 
     def __enter__(self) -> "Recorder":
         return self
@@ -79,8 +103,10 @@ class Recorder:
     def __exit__(self, *error: object) -> None:
         self._progress.close()
         if self._lines is not None and self._events is not None:
-            self._lines.close()
-            self._events.close()
+            with contextlib.suppress(OSError):  # every line was flushed, or has been reported
+                self._lines.close()
+            with contextlib.suppress(OSError):
+                self._events.close()
 
     @property
     def images_per_second(self) -> float | None:
@@ -167,25 +193,45 @@ class Recorder:
         self._progress.report(step, line)
 
     def _write(self, step: int, line: Values) -> None:
-        self.last |= line
-        if self._lines is None or self._events is None:
+        self._remember(step, **line)
+        if self._workdir is None or self._lines is None or self._events is None:
             return
-        self._lines.write(json.dumps({"step": step, **line}) + "\n")
-        self._lines.flush()
-        for name, value in line.items():
-            self._events.add_scalar(name, value, step)
+        self._workdir.check()
+        with storing(self._workdir.path / METRICS_FILE):
+            self._lines.write(json.dumps({"step": step, **line}) + "\n")
+            self._lines.flush()
+            self._events.write(step, line)
+
+    def _remember(self, step: float, **line: float) -> None:
+        self.last |= line
+        if "eval/top1" in line:
+            self.evaluated_step = int(step)
 
 
-def _truncate(path: Path, last_step: int) -> None:
-    """Keeps the complete lines of steps up to `last_step`."""
-    kept = []
-    for line in path.read_text().splitlines():
-        try:
-            step = json.loads(line)["step"]
-        except ValueError:
-            break  # cut off in the middle of a write
-        if step <= last_step:
-            kept.append(line + "\n")
-    replacement = path.with_suffix(".tmp")
-    replacement.write_text("".join(kept))
-    replacement.replace(path)
+class Events:
+    """TensorBoard's file of events, written by the thread that calls.
+
+    The thread of tensorboardX's own `SummaryWriter` dies of a full disk, and what calls it then
+    waits for ever.
+    """
+
+    def __init__(self, folder: Path, start: int) -> None:
+        """Begins a file; TensorBoard will hide what earlier ones have past step `start`."""
+        folder.mkdir(exist_ok=True)
+        # Two processes within a second would get the same name.
+        self._writer = EventsWriter(str(folder / "events"), f".{os.getpid()}")
+        purge = Event(step=start + 1, session_log=SessionLog(status=SessionLog.START))
+        purge.wall_time = time.time()
+        self._writer.write_event(purge)
+        self._writer.flush()
+
+    def write(self, step: int, values: Values) -> None:
+        """Writes scalars by name and hands them to the file system."""
+        for name, value in values.items():
+            event = Event(step=step, wall_time=time.time(), summary=scalar(name, value))
+            self._writer.write_event(event)
+        self._writer.flush()
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._writer.close()

@@ -1,0 +1,122 @@
+"""Faults of storage and of people: one line says what happened, and nothing saved is lost."""
+
+import json
+import os
+import resource
+import shutil
+import signal
+import time
+
+import pytest
+
+from tests.short_runs import TINY, arrays, metrics, start, train, wait_for_step
+
+LONG = [*TINY, "--config.steps=100000", "--config.log.every_steps=1", "--config.eval.every_steps=0"]
+ONE_ERROR = 3  # lines at most
+
+
+@pytest.fixture
+def running(tmp_path):
+    """A run that would take minutes."""
+    workdir = tmp_path / "run"
+    process = start(*LONG, f"--workdir={workdir}")
+    wait_for_step(workdir, 5, process)
+    yield process, workdir
+    process.kill()
+    process.communicate()
+
+
+def test_a_second_process_is_refused_and_a_folder_that_goes_is_noticed(running, tmp_path):
+    process, workdir = running
+    second = train(*LONG, f"--workdir={workdir}")
+    assert second.returncode == 2
+    assert f"in use by process {process.pid} on " in second.stderr
+    assert len(second.stderr.splitlines()) == 1
+    assert process.poll() is None  # the first one has noticed nothing
+
+    workdir.rename(tmp_path / "elsewhere")
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 5, err
+    assert "Traceback" not in err
+    assert len(err.splitlines()) <= ONE_ERROR
+    assert not workdir.exists() or not (workdir / "summary.json").exists()
+    # Brought back, it goes on.
+    shutil.rmtree(workdir, ignore_errors=True)
+    (tmp_path / "elsewhere").rename(workdir)
+    saved = [path.name for path in (workdir / "checkpoints").iterdir() if path.name.isdecimal()]
+    last, told = max(map(int, saved)), metrics(workdir)[-1]["step"]
+    resumed = start(*LONG, f"--workdir={workdir}")
+    wait_for_step(workdir, told + 1, resumed)
+    resumed.send_signal(signal.SIGTERM)
+    out, err = resumed.communicate(timeout=60)
+    assert resumed.returncode == 0, err
+    assert f"resuming after step {last}" in out
+
+
+def test_a_second_ctrl_c_stops_at_once_and_says_what_is_lost(running):
+    process, _ = running
+    os.kill(process.pid, signal.SIGSTOP)  # so that both arrive before it has saved
+    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGCONT)
+    deadline = time.monotonic() + 30
+    while process.poll() is None and time.monotonic() < deadline:
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.001)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in err
+    if err:  # else it was saved before the second one came
+        assert "stopped at once: " in err
+        assert "lost" in err
+
+
+def test_a_disk_that_fills_up_ends_the_run_and_room_lets_it_resume(tmp_path):
+    workdir = tmp_path / "full"
+    first = train(*TINY, "--config.steps=8", f"--workdir={workdir}")
+    assert first.returncode == 0, first.stderr
+    undisturbed = arrays(workdir, 8)
+
+    (workdir / "summary.json").unlink()
+    shutil.rmtree(workdir / "checkpoints" / "8")
+    limited = start(*TINY, "--config.steps=8", f"--workdir={workdir}")
+    resource.prlimit(limited.pid, resource.RLIMIT_FSIZE, (8192, 8192))  # bytes of every file
+    _, err = limited.communicate(timeout=120)
+    assert limited.returncode == 5, err
+    assert "error: cannot write a checkpoint" in err
+    assert "Traceback" not in err
+
+    again = train(*TINY, "--config.steps=8", f"--workdir={workdir}")
+    assert again.returncode == 0, again.stderr
+    assert "resuming after step 4" in again.stdout
+    for name, values in arrays(workdir, 8).items():
+        assert values.tobytes() == undisturbed[name].tobytes(), name
+    steps = [line["step"] for line in metrics(workdir) if "train/loss" in line]
+    assert steps == [4, 8]
+
+
+@pytest.mark.parametrize("content", ["{", "null", "[]", '{"seed": 0}', "[" * 100_000])
+def test_a_damaged_config_of_the_run_is_named_in_a_line(tmp_path, content):
+    (tmp_path / "config.json").write_text(content)
+    result = train(*TINY, f"--workdir={tmp_path}")
+    assert result.returncode == 2
+    assert "Traceback" not in result.stderr
+    assert len(result.stderr.splitlines()) <= 2
+    assert len(result.stderr) < 1000
+    assert str(tmp_path) in result.stderr
+    assert (tmp_path / "config.json").read_text() == content
+
+
+def test_damaged_lines_of_metrics_are_dropped_and_told(tmp_path):
+    first = train(*TINY, "--config.steps=8", f"--workdir={tmp_path}")
+    assert first.returncode == 0, first.stderr
+    before = metrics(tmp_path)
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    (tmp_path / "metrics.jsonl").write_text("\n".join(["\0" * 40, "[1]", *lines]) + '\n{"st')
+    (tmp_path / "summary.json").unlink()
+    again = train(*TINY, "--config.steps=8", f"--workdir={tmp_path}")
+    assert again.returncode == 0, again.stderr
+    assert again.stdout.count("; dropped") == 2
+    assert metrics(tmp_path) == before
+    assert json.loads((tmp_path / "summary.json").read_text())["metrics"] == {
+        name: value for line in before for name, value in line.items() if name != "step"
+    }
