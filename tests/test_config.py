@@ -1,8 +1,10 @@
 """Config files, and overrides of their keys."""
 
+import json
+
 import pytest
 
-from vgg_jax.config import flatten, load_config, override_arguments, split_overrides
+from vgg_jax.config import as_json, flatten, load_config, override_arguments, split_overrides
 from vgg_jax.errors import UserError
 
 VGG16 = "configs/vgg16.py"
@@ -79,3 +81,17 @@ def test_overrides_are_told_from_the_other_arguments():
     assert split_overrides(argv) == (overrides, ["--variant=D", "a.pth", "b.safetensors"])
     config = load_config(VGG16, overrides)
     assert (config.seed, config.model.stages) == (3, ("3-4",))
+
+
+def test_the_stored_config_of_a_run_is_a_config(tmp_path):
+    config = load_config(f"{VGG16}:cifar10,bn", ["--config.optimizer.rates=(('fc8/.*',2.0),)"])
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(as_json(config)))
+    assert flatten(load_config(str(path))) == flatten(config)
+    again = load_config(str(path), ["--config.steps=7", "--config.model.stages=('3-4',)"])
+    assert (again.steps, again.model.stages) == (7, ("3-4",))
+    with pytest.raises(UserError, match=r"no .*config\.json:bn"):
+        load_config(f"{path}:bn")
+    path.write_text("{")
+    with pytest.raises(UserError, match=r"config\.json is damaged"):
+        load_config(str(path))

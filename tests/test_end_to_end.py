@@ -69,6 +69,15 @@ def test_same_command_again_prints_the_result_and_writes_nothing(finished):
     assert f"digits test top-1 {top1:.2%}" in result.stdout
 
 
+def test_the_stored_config_repeats_the_run_to_the_bit(finished, tmp_path):
+    result = train(f"--config={finished}/config.json", f"--workdir={tmp_path}")
+    assert result.returncode == 0, result.stderr
+    assert_identical(finished, tmp_path)
+    one, two = (json.loads((run / "summary.json").read_text()) for run in (finished, tmp_path))
+    assert one["data_fingerprints"] == two["data_fingerprints"]
+    assert one["git_diff_sha256"] == two["git_diff_sha256"]
+
+
 def test_killed_at_random_moments_ends_bit_identical(finished, tmp_path):
     seed = random.SystemRandom().randrange(10**6)
     rng = random.Random(seed)

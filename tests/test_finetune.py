@@ -18,7 +18,7 @@ from vgg_jax.cli import run_command
 from vgg_jax.config import load_config
 from vgg_jax.convert import main as convert
 from vgg_jax.evaluate import main as evaluate
-from vgg_jax.predict_main import main as predict
+from vgg_jax.features.predict_command import main as predict
 from vgg_jax.train import main as train
 from vgg_jax.weights.store import save_weights
 

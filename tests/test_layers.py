@@ -8,12 +8,12 @@ ROOT = Path(__file__).parent.parent
 
 # From the bottom up. A package or module imports from itself and from lower levels only.
 LEVELS = (
-    {"errors", "ops", "progress", "rng", "xla"},
-    {"cli", "config", "data", "distributed", "json_files", "models"},
+    {"errors"},
+    {"json_files", "ops", "progress", "rng", "xla"},
+    {"cli", "config", "data", "distributed", "models"},
     {"probes", "runs", "weights"},
     {"evaluation", "reporting", "sweeping"},
     {"features", "training"},
-    {"predict_main"},  # the command of `predict`, a module that nothing may import
 )
 PREDICT = "vgg_jax.predict"  # `from vgg_jax import predict` gives the function of that name
 TOP = len(LEVELS)  # the command lines, and what `import vgg_jax` offers

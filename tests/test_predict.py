@@ -12,7 +12,7 @@ from PIL import Image
 import vgg_jax
 from tests.evaluation.nets import NAMES, probabilities_one_by_one, tiny_weights
 from vgg_jax.errors import UserError
-from vgg_jax.predict_main import main
+from vgg_jax.features.predict_command import main
 from vgg_jax.weights.store import save_weights
 
 ROOT = Path(__file__).parent.parent
@@ -113,7 +113,7 @@ def test_importing_is_light_and_the_names_are_there():
     code = (
         "import sys, vgg_jax; assert 'jax' not in sys.modules and 'numpy' not in sys.modules\n"
         "from vgg_jax import load_weights, predict\n"
-        "import vgg_jax.predict_main\n"
+        "import vgg_jax.features.predict_command\n"
         "assert callable(vgg_jax.predict) and callable(predict)\n"
     )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)

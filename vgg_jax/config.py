@@ -2,16 +2,26 @@
 
 import ast
 import importlib.util
+import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
 
-from vgg_jax.errors import UserError, unknown_name
+from vgg_jax.errors import UserError, quoted, unknown_name
+from vgg_jax.json_files import read_object
 
 OVERRIDE = "--config."
+
+# Keys that came after runs had been stored, and what those runs did.
+_LATER_KEYS: dict[str, Any] = {
+    "init": {"weights": None, "fresh": []},
+    "data": {"channel_order": "RGB", "cutout": 0},
+    "optimizer": {"rates": [], "frozen": []},
+}
 
 
 def load_config(spec: str, overrides: Sequence[str] = ()) -> ConfigDict:
@@ -19,7 +29,8 @@ def load_config(spec: str, overrides: Sequence[str] = ()) -> ConfigDict:
 
     Args:
       spec: path of a Python file that defines `get_config`, optionally followed by a colon and the
-        string that is handed to it, as in "configs/vgg16.py:cifar10,bn".
+        string that is handed to it, as in "configs/vgg16.py:cifar10,bn"; or of the `config.json`
+        of a run, which is data: no code runs.
       overrides: arguments such as "--config.optimizer.learning_rate=0.02". A value has the type of
         the field it replaces; tuples are written as in Python, "(256,512)".
 
@@ -28,7 +39,10 @@ def load_config(spec: str, overrides: Sequence[str] = ()) -> ConfigDict:
         wrong type, or an argument that is no override.
     """
     path, _, argument = spec.partition(":")
-    config = _config_function(Path(path))(argument)
+    if path.endswith(".json"):
+        config = stored_config(Path(spec))
+    else:
+        config = _config_function(Path(path))(argument)
     for override in overrides:
         name, equals, text = override.partition("=")
         if not name.startswith(OVERRIDE):
@@ -38,6 +52,37 @@ def load_config(spec: str, overrides: Sequence[str] = ()) -> ConfigDict:
         _set_field(config, name.removeprefix(OVERRIDE), text)
     config.lock()
     return config
+
+
+def stored_config(path: Path) -> ConfigDict:
+    """Returns the config in a `config.json`; keys made since it was written have their defaults.
+
+    Raises:
+      UserError: there is no such file, or it is damaged.
+    """
+    stored = read_object(path)
+    for group, later in _LATER_KEYS.items():
+        if not isinstance(stored.get(group, {}), dict):
+            raise UserError(f"{path} is damaged: {group} is no group of keys")
+        stored[group] = later | stored.get(group, {})
+    try:
+        return ConfigDict(_from_json(stored))
+    except (TypeError, ValueError, AttributeError) as error:
+        raise UserError(f"{path} is damaged: {quoted(str(error))}") from error
+
+
+def as_json(config: ConfigDict) -> dict[str, Any]:
+    """Returns what `config.json` has of a config: tuples as lists."""
+    return json.loads(config.to_json_best_effort())
+
+
+def _from_json(value: Any) -> Any:
+    """Returns a JSON value with tuples for lists, and a place for any value where it is null."""
+    if isinstance(value, dict):
+        return {key: _from_json(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return tuple(_from_json(inner) for inner in value)
+    return placeholder(object) if value is None else value
 
 
 def split_overrides(argv: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -109,7 +154,7 @@ def _parse(key: str, text: str, kind: type) -> Any:
             value = tuple(value)
     except (ValueError, SyntaxError):
         value = text
-    if type(value) is not kind:
+    if kind is not object and type(value) is not kind:
         example = {bool: "true", int: "3", float: "0.1", tuple: "(1,2)"}.get(kind, kind.__name__)
         raise UserError(
             f"config.{key} is of type {kind.__name__}, which {text!r} is not; "

@@ -2,6 +2,7 @@
 
     python -m vgg_jax.train --config=configs/vgg16.py:digits
     python -m vgg_jax.train --config=configs/vgg16.py --config.optimizer.learning_rate=0.02
+    python -m vgg_jax.train --config=runs/vgg16-digits/config.json
 
 Training uses all devices of this machine. To train over several processes, run the same command in
 each: with --distributed under Slurm, mpirun or on a TPU pod, else with --coordinator, --processes
@@ -32,7 +33,9 @@ def main(argv: list[str]) -> int:
         __doc__,
         usage="%(prog)s --config=FILE[:ARGUMENTS] [--config.KEY=VALUE ...] [--workdir=DIR]",
     )
-    parser.add_argument("--config", required=True, help="config file, such as configs/vgg16.py:bn")
+    parser.add_argument(
+        "--config", required=True, help="such as configs/vgg16.py:bn, or a run's config.json"
+    )
     parser.add_argument(
         "--workdir",
         type=Path,
@@ -94,8 +97,13 @@ def main(argv: list[str]) -> int:
 
 
 def _run_name(spec: str) -> str:
-    """Returns "vgg16-cifar10-bn" for "configs/vgg16.py:cifar10,bn"; of files, the stem."""
+    """Returns "vgg16-cifar10-bn" for "configs/vgg16.py:cifar10,bn"; of files, the stem.
+
+    For the config of a run, "NAME-again".
+    """
     path, _, argument = spec.partition(":")
+    if path.endswith(".json"):
+        return f"{Path(spec).resolve().parent.name}-again"
     return "-".join(Path(word).stem for word in (path, *argument.split(",")) if word)
 
 

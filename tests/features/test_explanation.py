@@ -10,7 +10,7 @@ from tests.evaluation.nets import NAMES, replaced, tiny_weights
 from tests.models.nets import forward
 from vgg_jax import explain, predict
 from vgg_jax.errors import UserError
-from vgg_jax.predict_main import main
+from vgg_jax.features.predict_command import main
 from vgg_jax.weights.store import save_weights
 
 RNG = np.random.default_rng(0)

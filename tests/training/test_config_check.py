@@ -43,8 +43,8 @@ def inside(domain: domains.Domain) -> st.SearchStrategy:
             return st.booleans()
         case domains.OneOf(names):
             return st.sampled_from(sorted(names))
-        case domains.Text():
-            return st.text(min_size=1)
+        case domains.Text(shortest):
+            return st.text(min_size=shortest)
         case domains.Pattern():
             return st.sampled_from([".*/kernel", "fc8/.*", "(conv|fc).*"])
         case domains.Each(item, shortest, longest):
@@ -71,7 +71,7 @@ def outside(domain: domains.Domain) -> st.SearchStrategy:
         case domains.OneOf(names):
             return strange | st.text().filter(lambda text: text not in names)
         case domains.Flag() | domains.Text():
-            return strange | st.sampled_from([0, 1.0, ""])
+            return strange | st.sampled_from([0, 1.0, ("",)])
         case domains.Pattern():
             return strange.filter(lambda value: not isinstance(value, bytes)) | st.just("(")
         case domains.Each(item, shortest, longest):

@@ -90,7 +90,17 @@ def rewritten(path, change_tensors=None, **metadata):
         (lambda path: path.write_bytes(b"nothing"), "truncated or of another kind"),
         (lambda path: path.unlink(), "no weights file"),
         (lambda path: rewritten(path, format="other"), "convert it first"),
-        (lambda path: rewritten(path, model="{"), "metadata of .* damaged"),
+        (lambda path: rewritten(path, model="{"), "model in .* is damaged"),
+        (lambda path: rewritten(path, origin="[" * 5000), "origin in .* nested too deep"),
+        (lambda path: rewritten(path, class_names='["a"]'), "names 1 classes for a network of 3"),
+        (lambda path: rewritten(path, class_names='["a", 1, {}]'), "not all of them text"),
+        (lambda path: rewritten(path, class_names="3"), "metadata of .* damaged"),
+        (lambda path: rewritten(path, model="3"), "damaged"),
+        (lambda path: rewritten(path, preprocessing="[]"), "damaged"),
+        (
+            lambda path: rewritten(path, preprocessing='{"resize": 9, "crop": 8, "mean": [1]}'),
+            "mean=.* three finite numbers",
+        ),
         (lambda path: rewritten(path, image_size='"8"'), "metadata of .* damaged"),
         (lambda path: rewritten(path, model='{"variant": "Z"}'), "unknown variant 'Z'"),
         (lambda path: rewritten(path, lambda t: t.pop("fc7/bias")), "missing: fc7/bias"),
@@ -101,3 +111,15 @@ def test_damage_is_named(saved, damage, message):
     damage(saved)
     with pytest.raises(UserError, match=f"(?s){message}"):
         load_weights(saved)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_values_that_are_not_finite_are_refused_unless_asked_for(saved, value):
+    def spoil(tensors):
+        tensors["fc7/bias"][2] = value
+
+    rewritten(saved, spoil)
+    with pytest.raises(UserError, match=r"1 of 6 values of fc7/bias are not finite"):
+        load_weights(saved)
+    loaded = load_weights(saved, allow_non_finite=True)
+    np.testing.assert_equal(np.asarray(loaded.variables["params"]["fc7"]["bias"])[2], value)

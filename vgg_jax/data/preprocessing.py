@@ -7,6 +7,7 @@ image shrinks), as published weights expect, and computes only the pixels that a
 
 import dataclasses
 import io
+import math
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
@@ -16,11 +17,12 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from vgg_jax.errors import UserError, unknown_name
+from vgg_jax.errors import UserError, quoted, unknown_name
 
 Encoded = bytes | str | PathLike[str]
 
 CHANNEL_ORDERS = ("BGR", "RGB")
+MAX_SIDE = 2**14  # pixels that an image is resized to
 
 
 def open_image(
@@ -151,7 +153,16 @@ class Preprocessing:
 
     def __post_init__(self) -> None:
         for name in ("mean", "std"):  # lists, where they come from JSON
-            object.__setattr__(self, name, tuple(getattr(self, name)))
+            values = tuple(getattr(self, name))
+            object.__setattr__(self, name, values)
+            if len(values) != 3 or not all(math.isfinite(value) for value in values):
+                raise UserError(f"{name}={quoted(values)} must be three finite numbers")
+        if min(self.std) <= 0 or not 0 < self.scale < math.inf:
+            raise UserError(f"std={self.std} and scale={self.scale} must be above 0")
+        if not self.crop >= 1 or not self.resize <= MAX_SIDE:
+            raise UserError(
+                f"crop={self.crop} and resize={self.resize} must be from 1 to {MAX_SIDE} pixels"
+            )
         if self.crop > self.resize:
             raise UserError(
                 f"cannot crop {self.crop} pixels out of an image resized to {self.resize}: "

@@ -1,5 +1,6 @@
 """Where examples come from: `open_source` gives random access to a split of a data set."""
 
+import zlib
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ from vgg_jax.data.folder import open_folder
 from vgg_jax.data.source import Source
 from vgg_jax.errors import UserError, unknown_name
 
-__all__ = ["SOURCES", "ArraySource", "Source", "check_labels", "open_source"]
+__all__ = ["SOURCES", "ArraySource", "Source", "check_labels", "fingerprint", "open_source"]
 
 SOURCES = ("digits", "folder", "npz", "tfds")
 
@@ -37,6 +38,25 @@ def open_source(data: Any, split: str) -> Source:
 
             return open_tfds(data.name, data.dir, split)
     raise unknown_name("data.source", data.source, SOURCES)
+
+
+def fingerprint(source: Source) -> str:
+    """Returns eight hexadecimal digits that change, in all likelihood, if the data does.
+
+    A CRC-32 of the number of examples, the class names, the labels that are known, and the pixels
+    and labels of sixteen evenly spaced examples.
+
+    Raises:
+      UserError: one of these cannot be decoded.
+    """
+    checksum = zlib.crc32(repr((len(source), source.class_names)).encode())
+    if source.labels is not None:
+        checksum = zlib.crc32(np.asarray(source.labels, np.int32).tobytes(), checksum)
+    for index in np.unique(np.linspace(0, len(source) - 1, 16).astype(int)):
+        example = source[int(index)]
+        for value in (example["image"], np.int32(example["label"])):
+            checksum = zlib.crc32(value.tobytes(), checksum)
+    return f"{checksum:08x}"
 
 
 def check_labels(source: Source, num_classes: int) -> None:

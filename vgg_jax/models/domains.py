@@ -77,10 +77,14 @@ class OneOf:
 
 @dataclasses.dataclass(frozen=True)
 class Text:
-    """Text of at least one character."""
+    """Text of at least some characters."""
+
+    shortest: int = 1
 
     def complaint(self, value: Any) -> str | None:
-        return None if isinstance(value, str) and value else "must be text that is not empty"
+        if isinstance(value, str) and len(value) >= self.shortest:
+            return None
+        return f"must be text{' that is not empty' if self.shortest else ''}"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 import contextlib
 import fcntl
-import json
 import os
 import socket
 from collections.abc import Iterator
@@ -11,7 +10,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from vgg_jax.config import flatten
+from vgg_jax.config import as_json, flatten, stored_config
 from vgg_jax.errors import UserError, quoted
 from vgg_jax.json_files import parse_json, read_object, write_json
 
@@ -33,12 +32,6 @@ _FREE_PREFIXES = (
     "data.workers",
     "parallel.",
 )
-# Keys that came after runs had been stored, and what those runs did.
-_LATER_KEYS: dict[str, Any] = {
-    "init": {"weights": None, "fresh": []},
-    "data": {"channel_order": "RGB", "cutout": 0},
-    "optimizer": {"rates": [], "frozen": []},
-}
 # With these schedules what is past does not depend on where the end is.
 _OPEN_ENDED_SCHEDULES = ("constant", "step", "plateau")
 _LISTED = 5  # differences of two configs
@@ -142,7 +135,7 @@ def open_workdir(path: Path, config: ConfigDict) -> Workdir:
             check_same_config(path, config)
         else:
             with _writable(path):
-                write_json(path / CONFIG_FILE, json.loads(config.to_json_best_effort()))
+                write_json(path / CONFIG_FILE, as_json(config))
     except UserError:
         workdir.close()
         raise
@@ -170,16 +163,7 @@ def read_config(workdir: Path) -> ConfigDict:
     Raises:
       UserError: there is none, or its file is damaged.
     """
-    path = workdir / CONFIG_FILE
-    stored = read_object(path)
-    for group, later in _LATER_KEYS.items():
-        if not isinstance(stored.get(group, {}), dict):
-            raise UserError(f"{path} is damaged: {group} is no group of keys")
-        stored[group] = later | stored.get(group, {})
-    try:
-        return ConfigDict(stored)
-    except (TypeError, ValueError, AttributeError) as error:
-        raise UserError(f"{path} is damaged: {error}") from error
+    return stored_config(workdir / CONFIG_FILE)
 
 
 def read_metrics(workdir: Path) -> list[dict[str, float]]:
@@ -223,7 +207,7 @@ def _is_number(value: Any) -> bool:
 def check_same_config(workdir: Path, config: ConfigDict) -> None:
     """Raises UserError where the config stored in `workdir` differs in what is computed."""
     before = flatten(read_config(workdir))
-    now = flatten(ConfigDict(json.loads(config.to_json_best_effort())))
+    now = flatten(config)
     free: tuple[str, ...] = _FREE_PREFIXES
     if now["optimizer.schedule"] in _OPEN_ENDED_SCHEDULES:
         free += ("epochs", "steps")

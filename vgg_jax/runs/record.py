@@ -1,6 +1,7 @@
 """The record beside an experiment's results: command, machine, versions, time."""
 
 import datetime
+import hashlib
 import importlib.metadata
 import os
 import platform
@@ -96,7 +97,7 @@ def processor() -> str:
 
 
 def environment() -> dict[str, Any]:
-    """Returns versions, devices, git revision and command line, for a summary."""
+    """Returns versions, devices, git revision and changes, and command line, for a summary."""
     packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
     return {
         "versions": {"python": platform.python_version(), "vgg_jax": _version("vgg_jax")}
@@ -108,6 +109,7 @@ def environment() -> dict[str, Any]:
             "processes": jax.process_count(),
         },
         "git_revision": _git_revision(),
+        "git_diff_sha256": _git_diff(),
         "command": shlex.join(["python", *sys.orig_argv[1:]]),
     }
 
@@ -121,11 +123,22 @@ def _version(package: str) -> str | None:
 
 def _git_revision() -> str | None:
     """Returns the commit of the code that runs, "-dirty" with uncommitted changes."""
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    revision = _git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
+    return revision.decode().strip() or None
+
+
+def _git_diff() -> str | None:
+    """Returns the SHA-256 of the uncommitted changes to files under version control, or None."""
+    diff = _git("diff", "HEAD", "--binary")
+    return hashlib.sha256(diff).hexdigest() if diff else None
+
+
+def _git(*arguments: str) -> bytes:
+    """Returns what git prints about the code that runs: nothing where there is no git."""
     try:
-        result = subprocess.run(
-            command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False
-        )
-    except FileNotFoundError:  # no git here
-        return None
-    return result.stdout.strip() or None
+        root = Path(__file__).parent.parent
+        return subprocess.run(
+            ["git", *arguments], cwd=root, capture_output=True, check=False
+        ).stdout
+    except FileNotFoundError:
+        return b""

@@ -51,16 +51,17 @@ class Checkpoints:
     them, and a fingerprint of the arrays, so that corruption is noticed when it is read.
     """
 
-    def __init__(self, folder: Path, keep: int) -> None:
+    def __init__(self, folder: Path, keep: int | None = None) -> None:
         """Opens or makes a folder.
 
         Args:
           folder: where the checkpoints are, one sub-folder per step.
           keep: number of newest ones to keep; the one with the highest top-1 accuracy stays too.
+            None only reads, and changes nothing: the run may be training now.
         """
         policy = policies.AnyPreservationPolicy(
             [
-                policies.LatestN(keep),
+                policies.LatestN(keep or 1),
                 policies.BestN(
                     get_metric_fn=lambda metrics: metrics[METRIC],
                     reverse=False,
@@ -70,11 +71,14 @@ class Checkpoints:
             ]
         )
         hush_orbax()
+        self._read_only = keep is None
         self._folder = folder.resolve()  # Orbax takes absolute paths only
         self._manager = ocp.CheckpointManager(
             self._folder,
             options=ocp.CheckpointManagerOptions(
-                preservation_policy=policy, cleanup_tmp_directories=True
+                preservation_policy=policy,
+                cleanup_tmp_directories=keep is not None,
+                read_only=keep is None,
             ),
         )
         # Waits for a save to be complete, seals it, and has the error if it failed.
@@ -120,7 +124,8 @@ class Checkpoints:
         """Returns the newest checkpoint that is intact, or None if there is none at all.
 
         A corrupt one (anything missing, cut short or altered) is reported, renamed to
-        `corrupt-STEP` and passed over. All processes come to the same verdict.
+        `corrupt-STEP` unless this only reads, and passed over. All processes come to the same
+        verdict.
 
         Args:
           abstract: shapes, dtypes and shardings wanted, which may be of another topology.
@@ -240,6 +245,8 @@ class Checkpoints:
             raise StorageError(f"cannot write a checkpoint in {self._folder}: {reason}") from error
 
     def _set_aside(self, step: int) -> None:
+        if self._read_only:
+            return
         if jax.process_index() == 0:
             aside = self._folder / f"corrupt-{step}"
             if (self._folder / str(step)).exists():

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from vgg_jax.config import flatten
 from vgg_jax.data.augment import AUGMENTATIONS, COLOR_PCAS
-from vgg_jax.data.preprocessing import CHANNEL_ORDERS
+from vgg_jax.data.preprocessing import CHANNEL_ORDERS, MAX_SIDE
 from vgg_jax.data.sources import SOURCES
 from vgg_jax.errors import UserError, quoted
 from vgg_jax.models import COMPUTE_DTYPES, MODEL_KEYS, build_model
@@ -49,9 +49,9 @@ DOMAINS: dict[str, Domain] = {
     "data.source": OneOf(SOURCES),
     "data.name": Text(),
     "data.dir": Unset(Text()),
-    "data.train_split": Text(),
-    "data.eval_split": Text(),
-    "data.image_size": Whole(1, 2**14),
+    "data.train_split": Text(shortest=0),  # none: the folder itself
+    "data.eval_split": Text(shortest=0),
+    "data.image_size": Whole(1, MAX_SIDE),
     "data.batch_size": Whole(1),
     "data.workers": Whole(0, 1024),
     "data.channel_order": OneOf(CHANNEL_ORDERS),
@@ -59,12 +59,12 @@ DOMAINS: dict[str, Domain] = {
     "data.std": Each(Number(1e-3), shortest=3, longest=3),
     "data.augment": OneOf(AUGMENTATIONS),
     "data.pad": Whole(0),
-    "data.scale": Each(Whole(1, 2**14), shortest=2, longest=2),
+    "data.scale": Each(Whole(1, MAX_SIDE), shortest=2, longest=2),
     "data.flip": Flag(),
     "data.cutout": Whole(0),
     "data.color_shift": Number(0),
     "data.color_pca": OneOf(COLOR_PCAS),
-    "data.eval_resize": Whole(1, 2**14),
+    "data.eval_resize": Whole(1, MAX_SIDE),
     "optimizer.name": OneOf(OPTIMIZERS),
     "optimizer.learning_rate": Number(0),
     "optimizer.momentum": _share,

@@ -37,7 +37,7 @@ def load_run(workdir: Path) -> tuple[Weights, Source, str]:
     folder, restored = workdir / CHECKPOINTS, None
     if folder.is_dir():
         parallel = make_parallel("jit", devices=jax.devices()[:1])
-        with closing(Checkpoints(folder, config.checkpoint.keep)) as checkpoints:
+        with closing(Checkpoints(folder)) as checkpoints:
             restored = checkpoints.restore(parallel.abstract(init_fn))
     if restored is None:
         raise UserError(f"no checkpoints in {workdir}: train it first")
@@ -52,7 +52,7 @@ def load_run(workdir: Path) -> tuple[Weights, Source, str]:
         channel_order=data.channel_order,
     )
     origin = {"layout": "run", "file": workdir.resolve().name, "step": int(np.asarray(state.step))}
-    weights = Weights(
-        model, state.eval_variables(), preprocessing, tuple(source.class_names), origin
-    )
+    names = tuple(source.class_names)
+    names += tuple(map(str, range(len(names), model.num_classes)))  # classes without an example
+    weights = Weights(model, state.eval_variables(), preprocessing, names, origin)
     return weights, source, f"{data.name} {data.eval_split}".rstrip()

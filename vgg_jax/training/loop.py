@@ -139,6 +139,7 @@ def _summary(
             "crop": run.eval_data.crop,
             "image_size": config.data.image_size,
         },
+        "data_fingerprints": run.fingerprints,
         "parameters": _parameters(state),
         "wall_seconds": time.perf_counter() - started,
         "seconds_to_first_step": recorder.first_step_seconds,

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from vgg_jax.data.augment import make_eval_transform, make_train_augment
 from vgg_jax.data.pipeline import EvalPipeline, TrainPipeline
-from vgg_jax.data.sources import check_labels, open_source
+from vgg_jax.data.sources import check_labels, fingerprint, open_source
 from vgg_jax.errors import UserError
 from vgg_jax.models import VGG, build_model
 from vgg_jax.models.lsuv import lsuv
@@ -99,6 +99,7 @@ class Run:
       train_data: batch by step.
       eval_data: every example once.
       total_steps: steps of the whole run.
+      fingerprints: of the training and evaluation data, by split.
     """
 
     model: VGG
@@ -114,6 +115,7 @@ class Run:
     train_data: TrainPipeline
     eval_data: EvalPipeline
     total_steps: int
+    fingerprints: dict[str, str]
 
 
 def build(config: ConfigDict) -> Run:
@@ -184,6 +186,10 @@ def build(config: ConfigDict) -> Run:
         train_data=train_data,
         eval_data=eval_data,
         total_steps=total_steps,
+        fingerprints={
+            config.data.train_split: fingerprint(train_source),
+            config.data.eval_split: fingerprint(eval_source),
+        },
     )
 
 

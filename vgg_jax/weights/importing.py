@@ -13,7 +13,7 @@ from vgg_jax.models import VGG
 from vgg_jax.weights.caffe import read_caffe
 from vgg_jax.weights.keras import read_keras
 from vgg_jax.weights.layouts import Contents, our_tensors
-from vgg_jax.weights.store import Weights, nested_variables
+from vgg_jax.weights.store import Weights, check_finite, nested_variables
 from vgg_jax.weights.torchvision import read_timm, read_torchvision
 
 LAYOUTS: dict[str, Callable[[str | PathLike[str], VGG], Contents]] = {
@@ -44,6 +44,7 @@ def import_weights(path: str | PathLike[str], layout: str, model: VGG) -> Weight
         raise unknown_name("layout", layout, LAYOUTS)
     contents = LAYOUTS[layout](path, model)
     tensors = our_tensors(contents, path)
+    check_finite(tensors, path)
     crop = model.smallest_image
     preprocessing = Preprocessing(
         resize=round(crop * 256 / 224), crop=crop, **contents.normalization

@@ -30,7 +30,8 @@ import safetensors.numpy
 from flax import traverse_util
 
 from vgg_jax.data.preprocessing import Preprocessing
-from vgg_jax.errors import UserError
+from vgg_jax.errors import UserError, quoted
+from vgg_jax.json_files import parse_json
 from vgg_jax.models import MODEL_KEYS, VGG, build_model
 
 FORMAT = "vgg_jax 1"
@@ -151,15 +152,21 @@ def _opened(path: str | PathLike[str]) -> Generator[Any]:
         ) from error
 
 
-def load_weights(path: str | PathLike[str]) -> Weights:
+def load_weights(path: str | PathLike[str], *, allow_non_finite: bool = False) -> Weights:
     """Reads a weights file that `save_weights` or `python -m vgg_jax.convert` wrote.
 
+    Args:
+      path: of the file.
+      allow_non_finite: takes NaN and infinity too, to look at weights that diverged.
+
     Raises:
-      UserError: the file is missing, truncated, of another kind, or its tensors do not fit the
-        network that it describes.
+      UserError: the file is missing, truncated, of another kind, its tensors do not fit the
+        network that it describes, or they have values that are not finite.
     """
     weights = describe_weights(path)
     tensors, _ = read_safetensors(path)
+    if not allow_non_finite:
+        check_finite(tensors, path)
     variables = nested_variables({name: jnp.asarray(t) for name, t in tensors.items()})
     return dataclasses.replace(weights, variables=variables)
 
@@ -168,7 +175,7 @@ def describe_weights(path: str | PathLike[str]) -> Weights:
     """Reads a weights file but for its tensors: `variables` holds `jax.ShapeDtypeStruct`s.
 
     Raises:
-      UserError: as `load_weights`.
+      UserError: as `load_weights`, but for values.
     """
     with _opened(path) as file:
         metadata = file.metadata() or {}
@@ -179,7 +186,11 @@ def describe_weights(path: str | PathLike[str]) -> Weights:
             f"python -m vgg_jax.convert --from=torchvision --variant=D {path} DST.safetensors"
         )
     try:
-        fields = {key: json.loads(text) for key, text in metadata.items() if key != "format"}
+        fields = {
+            key: parse_json(text, f"{key} in {path}")
+            for key, text in metadata.items()
+            if key != "format"
+        }
         model = build_model(
             fields["model"],
             image_size=fields["image_size"],
@@ -190,13 +201,33 @@ def describe_weights(path: str | PathLike[str]) -> Weights:
         settings.pop("resize_filter", None)  # in older files; there was one only
         preprocessing = Preprocessing(**settings)
         class_names, origin = tuple(fields["class_names"]), fields["origin"]
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"the metadata of {path} is damaged ({error}); convert it again") from error
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        reason = quoted(str(error))
+        raise UserError(
+            f"the metadata of {path} is damaged ({reason}); convert it again"
+        ) from error
+    named = all(isinstance(name, str) for name in class_names)
+    if not named or len(class_names) != model.num_classes:
+        raise UserError(
+            f"{path} names {len(class_names)} classes{'' if named else ', not all of them text,'} "
+            f"for a network of {model.num_classes}; convert it again"
+        )
     check_tensors(shapes, network_tensors(model), path)
     variables = nested_variables(
         {name: jax.ShapeDtypeStruct(shape, jnp.float32) for name, shape in shapes.items()}
     )
     return Weights(model, variables, preprocessing, class_names, origin)
+
+
+def check_finite(tensors: Mapping[str, np.ndarray], path: str | PathLike[str]) -> None:
+    """Raises UserError, with the name of the first, for tensors that have NaN or infinity."""
+    for name, tensor in tensors.items():
+        wrong = tensor.size - int(np.count_nonzero(np.isfinite(tensor)))
+        if wrong:
+            raise UserError(
+                f"{path}: {wrong:,} of {tensor.size:,} values of {name} are not finite: the "
+                "training that made them diverged, or the file is damaged"
+            )
 
 
 def check_tensors(
