@@ -83,6 +83,7 @@ def test_a_run_that_goes_on_ends_bit_identical(file, run, tmp_path):
     workdir = tmp_path / "run"
     shutil.copytree(run, workdir)
     shutil.rmtree(workdir / "checkpoints" / str(STEPS))
+    (workdir / "summary.json").unlink()
     assert train(arguments(file, workdir)) == 0
     one, other = arrays(run, STEPS), arrays(workdir, STEPS)
     assert one.keys() == other.keys()
@@ -138,12 +139,20 @@ def test_config_takes_network_and_inputs_from_the_file(file):
         ("configs/finetune.py:{},digits", ["data.channel_order=RGB"], "data.channel_order=BGR"),
         ("configs/finetune.py:{},digits", ["optimizer.frozen=('cnov.*',)"], "'cnov.*'"),
         ("configs/finetune.py:{},digits", ["optimizer.frozen=('.*',)"], "no parameter to train"),
-        ("configs/finetune.py:{},digits", ["optimizer.frozen=('fc8/(',)"], "regular expressions"),
+        (
+            "configs/finetune.py:{},digits",
+            ["optimizer.frozen=('fc8/(',)"],
+            "a regular expression",
+        ),
         ("configs/finetune.py:{},digits", ["optimizer.rates=(('fc9/.*',1),)"], "'fc9/.*'"),
-        ("configs/finetune.py:{},digits", ["optimizer.rates=('fc8/.*',1)"], "takes pairs"),
+        (
+            "configs/finetune.py:{},digits",
+            ["optimizer.rates=('fc8/.*',1)"],
+            "a pair of values",
+        ),
         ("configs/vgg16.py:digits", ["init.weights=none.safetensors"], "no weights file"),
         ("configs/vgg16.py:digits", ["init.fresh=('fc8/.*',)"], "init.weights=FILE"),
-        ("configs/vgg16.py:digits", ["data.channel_order=RBG"], "unknown data.channel_order"),
+        ("configs/vgg16.py:digits", ["data.channel_order=RBG"], "must be one of BGR, RGB"),
     ],
 )
 def test_mistake(spec, overrides, expected, file, tmp_path, monkeypatch, capsys):

@@ -77,7 +77,10 @@ def test_config_with_overrides(capsys: pytest.CaptureFixture[str]) -> None:
         (["--variant=D", "--image_size=200"], "multiple of 32, e.g. 192 or 224"),
         (["--config=configs/none.py"], "no config file"),
         ([f"--config={ROOT}/configs/vgg16.py", "--config.model.widht=2"], "Did you mean"),
-        ([f"--config={ROOT}/configs/vgg16.py", "--config.model.pooling=avg"], "unknown pooling"),
+        (
+            [f"--config={ROOT}/configs/vgg16.py", "--config.model.pooling=avg"],
+            "one of average",
+        ),
         ([f"--config={ROOT}/configs/vgg16.py", "--image_size=32"], r"config\.data\.image_size"),
         (["--variant=D", "--width=2"], "unknown argument '--width=2'"),
     ],

@@ -10,10 +10,10 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from vgg_jax.errors import UserError, unknown_name
-from vgg_jax.models.domains import Domain, Each, Flag, Number, OneOf, Parsed, Unset, Whole
+from vgg_jax.models.domains import Domain, Each, Flag, Number, OneOf, Parsed, Text, Unset, Whole
 from vgg_jax.models.initializers import get_initializer
 from vgg_jax.models.layers import BatchNorm, Conv, Dropout, WindowDense, local_response_norm
-from vgg_jax.models.variants import Stage, parse_stage, resolve_stages, variant_stages
+from vgg_jax.models.variants import Stage, parse_stage, resolve_stages
 from vgg_jax.ops.pool import avg_pool, max_pool, relu_max_pool, subsample
 
 
@@ -316,7 +316,7 @@ def _check_shape(model: VGG, shape: tuple[int, ...], conv_only: bool) -> None:
 
 
 FIELDS: dict[str, Domain] = {
-    "variant": Parsed(variant_stages),
+    "variant": Text(),  # any name, where there are stages
     "stages": Unset(Each(Parsed(parse_stage), shortest=1)),
     "num_classes": Whole(1),
     "norm": OneOf(NORMS),

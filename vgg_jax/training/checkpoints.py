@@ -237,9 +237,14 @@ class Checkpoints:
 
     @contextlib.contextmanager
     def _saved(self) -> Iterator[None]:
-        """While entered, any error is one of the storage: Orbax wraps it in its own."""
+        """While entered, any error is one of the storage: Orbax wraps it in its own.
+
+        But for one of JAX: that of a process that another was lost to.
+        """
         try:
             yield
+        except jax.errors.JaxRuntimeError:
+            raise
         except Exception as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0][:_LONGEST_REASON]
             raise StorageError(f"cannot write a checkpoint in {self._folder}: {reason}") from error

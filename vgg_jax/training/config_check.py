@@ -75,7 +75,7 @@ DOMAINS: dict[str, Domain] = {
     "optimizer.frozen": _patterns,
     "optimizer.schedule": OneOf(SCHEDULES),
     "optimizer.warmup_epochs": Number(0),
-    "optimizer.decay_factor": Number(0, 1, open_low=True),
+    "optimizer.decay_factor": Number(0, open_low=True),
     "optimizer.decay_epochs": Each(Number(0, open_low=True)),
     "optimizer.plateau_patience": Whole(1),
     "optimizer.plateau_drops": Whole(0),
