@@ -122,6 +122,27 @@ def test_asked_to_stop_saves_and_continues(finished, tmp_path, numbers, status):
     assert_identical(finished, workdir)
 
 
+def test_an_evaluation_that_a_stop_leaves_out_is_made_when_the_run_resumes(tmp_path):
+    """Or else the plateau rule would not see it, and the rest be another training."""
+    options = [*TINY, "--config.eval.every_steps=1", "--config.log.every_steps=1"]
+    options += ["--config.optimizer.schedule=plateau", "--config.optimizer.plateau_patience=1"]
+    undisturbed, stopped = tmp_path / "undisturbed", tmp_path / "stopped"
+    assert train(*options, f"--workdir={undisturbed}").returncode == 0
+    process = start(*options, f"--workdir={stopped}")
+    wait_for_step(stopped, 5, process)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=120)
+    assert json.loads((stopped / "summary.json").read_text())["steps"] < STEPS
+    assert train(*options, f"--workdir={stopped}").returncode == 0
+    assert_identical(undisturbed, stopped)
+    lines = [
+        [{k: v for k, v in line.items() if k != "train/images_per_second"} for line in metrics(run)]
+        for run in (undisturbed, stopped)
+    ]
+    assert lines[0] == lines[1]
+    assert len({line["train/learning_rate"] for line in lines[0] if "train/loss" in line}) > 1
+
+
 def copy_unfinished(finished, workdir):
     """Copies a run as if it had been killed after its last checkpoint."""
     shutil.copytree(finished, workdir)

@@ -29,7 +29,7 @@ from vgg_jax.training.pretrained import describe_start
 from vgg_jax.training.probing import Probe
 from vgg_jax.training.setup import Run, build, first_state
 from vgg_jax.training.state import TrainState
-from vgg_jax.training.writers import Recorder, Values
+from vgg_jax.training.writers import Recorder
 
 
 def train(config: ConfigDict, workdir: Path, started: float) -> dict[str, Any]:
@@ -61,7 +61,7 @@ def train(config: ConfigDict, workdir: Path, started: float) -> dict[str, Any]:
         closing(Checkpoints(workdir / CHECKPOINTS, config.checkpoint.keep)) as checkpoints,
     ):
         with exit_if_peer_lost():
-            state, plateau = _newest_state(config, run, checkpoints)
+            state, plateau, owed = _newest_state(config, run, checkpoints)
         start = done = int(state.step)
         watch = Watch(config, run, lambda: _last_checkpoint(checkpoints, workdir))
         stop_signal = 0
@@ -75,6 +75,8 @@ def train(config: ConfigDict, workdir: Path, started: float) -> dict[str, Any]:
         ):
             for line in _announcement(config, run, workdir, state):
                 recorder.say(line)
+            if owed:
+                state, _ = _evaluate(config, run, state, plateau, recorder)
             recorder.pause_ended()
             for step, inputs in feed:
                 if probe.due(done):
@@ -96,23 +98,14 @@ def train(config: ConfigDict, workdir: Path, started: float) -> dict[str, Any]:
                     recorder.read(state)
                     top1 = None
                     if evaluates:
-                        scores = _evaluate(run, state)
-                        recorder.evaluated(step, scores)
-                        top1 = scores["top1"]
-                        if config.optimizer.schedule == "plateau" and plateau.observe(1 - top1):
-                            factor = plateau.factor
-                            opt_state = set_rate_factor(state.opt_state, factor)
-                            state = state.replace(opt_state=opt_state)
-                            recorder.say(f"step {step}: learning rate times {factor:g} from now on")
+                        state, top1 = _evaluate(config, run, state, plateau, recorder)
                     if saves:
-                        extras = {"plateau": dataclasses.asdict(plateau)}
+                        extras = {"plateau": dataclasses.asdict(plateau), "evaluated": evaluates}
                         checkpoints.save(state, extras, top1)
                     recorder.pause_ended()
                 if last:
                     break
             checkpoints.wait()  # before another signal may end this process
-            if done >= run.total_steps and recorder.evaluated_step != done:
-                recorder.evaluated(done, _evaluate(run, state))  # its line was lost in a crash
             summary = _summary(config, run, state, recorder, stop_signal, started)
             if held is not None:
                 held.check()
@@ -150,18 +143,23 @@ def _summary(
 
 def _newest_state(
     config: ConfigDict, run: Run, checkpoints: Checkpoints
-) -> tuple[TrainState, Plateau]:
-    """Returns the state to resume from, or the one before the first step."""
+) -> tuple[TrainState, Plateau, bool]:
+    """Returns the state to resume from, or the one before the first step.
+
+    And whether an evaluation of it is owed: a process that is asked to stop does not evaluate.
+    """
     restored = checkpoints.restore(run.parallel.abstract(run.init_fn))
     if restored is not None:
         state, extras = restored
-        return state, Plateau(**extras["plateau"])
+        step = int(state.step)
+        due = _due(step, config.eval.every_steps) or step >= run.total_steps
+        return state, Plateau(**extras["plateau"]), due and not extras.get("evaluated", True)
     plateau = Plateau(
         decay=config.optimizer.decay_factor,
         patience=config.optimizer.plateau_patience,
         max_drops=config.optimizer.plateau_drops,
     )
-    return first_state(run, config), plateau
+    return first_state(run, config), plateau, False
 
 
 def _announcement(config: ConfigDict, run: Run, workdir: Path, state: TrainState) -> list[str]:
@@ -180,11 +178,20 @@ def _announcement(config: ConfigDict, run: Run, workdir: Path, state: TrainState
     return lines
 
 
-def _evaluate(run: Run, state: TrainState) -> Values:
-    """Returns the scores over every evaluation example."""
+def _evaluate(
+    config: ConfigDict, run: Run, state: TrainState, plateau: Plateau, recorder: Recorder
+) -> tuple[TrainState, float]:
+    """Scores every evaluation example and follows the plateau rule; returns state and top-1."""
+    step = int(state.step)
     sums = [run.eval_step(state, run.parallel.put(batch)) for batch in run.eval_data]
     totals = {name: sum(float(s[name]) for s in sums) for name in sums[0]}
-    return accuracies(totals, run.eval_data.num_examples)
+    scores = accuracies(totals, run.eval_data.num_examples)
+    recorder.evaluated(step, scores)
+    if config.optimizer.schedule == "plateau" and plateau.observe(1 - scores["top1"]):
+        opt_state = set_rate_factor(state.opt_state, plateau.factor)
+        state = state.replace(opt_state=opt_state)
+        recorder.say(f"step {step}: learning rate times {plateau.factor:g} from now on")
+    return state, scores["top1"]
 
 
 def _last_checkpoint(checkpoints: Checkpoints, workdir: Path) -> str:

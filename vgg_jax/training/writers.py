@@ -37,7 +37,6 @@ class Recorder:
 
     Attributes:
       last: the latest value of every metric, of earlier processes of the run too.
-      evaluated_step: steps made before the latest evaluation, or None.
       first_step_seconds: from the start of the command to the end of the first dispatch.
     """
 
@@ -73,14 +72,13 @@ class Recorder:
         self._workdir = workdir
         self._lines = self._events = None
         self.last: Values = {}
-        self.evaluated_step: int | None = None
         damaged: list[str] = []
         if workdir is not None:
             path = workdir.path / METRICS_FILE
             lines, damaged = readable_metrics(workdir.path)
             kept = [line for line in lines if line["step"] <= start]
             for line in kept:
-                self._remember(**line)
+                self.last |= {name: value for name, value in line.items() if name != "step"}
             with storing(path):
                 partial = path.with_suffix(".tmp")
                 partial.write_text("".join(json.dumps(line) + "\n" for line in kept))
@@ -193,7 +191,7 @@ class Recorder:
         self._progress.report(step, line)
 
     def _write(self, step: int, line: Values) -> None:
-        self._remember(step, **line)
+        self.last |= line
         if self._workdir is None or self._lines is None or self._events is None:
             return
         self._workdir.check()
@@ -201,11 +199,6 @@ class Recorder:
             self._lines.write(json.dumps({"step": step, **line}) + "\n")
             self._lines.flush()
             self._events.write(step, line)
-
-    def _remember(self, step: float, **line: float) -> None:
-        self.last |= line
-        if "eval/top1" in line:
-            self.evaluated_step = int(step)
 
 
 class Events:
