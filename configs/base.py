@@ -60,6 +60,7 @@ def base() -> ConfigDict:
     config.data.image_size = 224
     config.data.batch_size = 256
     config.data.workers = 8
+    config.data.on_error = "raise"  # or skip training images that cannot be decoded, up to 1%
     config.data.channel_order = "RGB"  # fed to the network; or BGR, and mean and std with it
     config.data.mean = imagenet.MEAN
     config.data.std = UNSCALED

@@ -19,7 +19,7 @@ OVERRIDE = "--config."
 # Keys that came after runs had been stored, and what those runs did.
 _LATER_KEYS: dict[str, Any] = {
     "init": {"weights": None, "fresh": []},
-    "data": {"channel_order": "RGB", "cutout": 0},
+    "data": {"channel_order": "RGB", "cutout": 0, "on_error": "raise"},
     "optimizer": {"rates": [], "frozen": []},
 }
 

@@ -98,51 +98,72 @@ def inject(faults: list[Fault], preset: int, path: Path) -> None:
 
 
 def disturbed_run(workdir: Path, todo: list[Fault], rng: random.Random) -> list[Row]:
-    """Starts a run until it is finished, with one of the faults to each start."""
+    """Starts a run until it is finished, with faults to each start.
+
+    One while the run is at rest and, if the process gets to train, one to the process.
+    """
     rows: list[Row] = []
     unproven: list[Row] = []  # until a start shows from which step it resumes
-    expected = 0
+    expected, processes = 0, todo[0].processes
     while True:
-        at_rest = len(checkpoints(workdir)) > 1
-        possible = [fault for fault in todo if at_rest or fault.before is None]
-        fault = rng.choice(possible) if possible else NOTHING
-        moment = "at rest"
-        if fault.before is not None:
-            moment, expected = fault.before(workdir, rng)
-        victim = Victim(workdir, todo[0].processes if todo else fault.processes)
-        if fault.during is not None:
-            moment = fault.during(victim, rng)
-        elif fault.before is not None:
+        at_rest, striking = NOTHING, NOTHING
+        saved = checkpoints(workdir)
+        if len(saved) > 1 and saved[-1] < STEPS:
+            at_rest = _choose(rng, [fault for fault in todo if fault.before])
+        if at_rest.statuses == (0,):
+            striking = _choose(rng, [fault for fault in todo if fault.during])
+        rest_moment, moment = "", ""
+        if at_rest.before is not None:
+            rest_moment, expected = at_rest.before(workdir, rng)
+        victim = Victim(workdir, processes)
+        if striking.during is not None:
+            moment = striking.during(victim, rng)
+        elif at_rest.before is not None:
             victim.wait_for_new_step()
             victim.signal(signal.SIGTERM)
         ends = victim.end()
-        if fault.after is not None:
-            fault.after(workdir)
-        output = ends[0][1]
+        for fault in (at_rest, striking):
+            if fault.after is not None:
+                fault.after(workdir)
+        output, warnings = ends[0][1], int(at_rest is not NOTHING)
         finished = f"finished after step {STEPS}" in output
-        row = Row(fault.name, moment, _statuses(ends), kept_promise(fault, ends))
-        if fault.before is not None:
-            unproven.append(row)
+        ending = at_rest if striking is NOTHING else striking
+        promised = kept_promise(ending, ends, warnings)
+        if at_rest is not NOTHING:
+            rows.append(Row(at_rest.name, rest_moment, _statuses(ends), promised))
+            unproven.append(rows[-1])
+            todo.remove(at_rest)
         if "run directory" in output or finished:
             found = re.search(r"resuming after step (\d+)", output)
-            for earlier in unproven:
-                earlier.resumed = finished or int(found[1] if found else 0) == expected
+            for row in unproven:
+                row.resumed = finished or int(found[1] if found else 0) == expected
             unproven = []
-        if fault is not NOTHING and not (finished and fault.before is None):  # it came in time
-            rows.append(row)
-            todo.remove(fault)
-            unproven += [row] if fault.before is None else []
+        if striking is not NOTHING and not finished:  # else it came too late
+            rows.append(Row(striking.name, moment, _statuses(ends), promised))
+            unproven.append(rows[-1])
+            todo.remove(striking)
         if finished:
             return rows
         expected = max(checkpoints(workdir), default=0)
 
 
-def kept_promise(fault: Fault, ends: list[tuple[int, str, str]]) -> bool:
-    """Returns whether the processes ended as promised, and said so in a few lines."""
+def _choose(rng: random.Random, faults: list[Fault]) -> Fault:
+    return rng.choice(faults) if faults else NOTHING
+
+
+def kept_promise(fault: Fault, ends: list[tuple[int, str, str]], warnings: int) -> bool:
+    """Returns whether the processes ended as promised, and said so in a few lines.
+
+    Args:
+      fault: what ended them.
+      ends: exit status, output and error output of each.
+      warnings: lines that what was done before may add.
+    """
+    lines = MOST_LINES + warnings
     for status, _, errors in ends:
         if status not in fault.statuses:
             return False
-        if status >= 0 and ("Traceback" in errors or len(errors.splitlines()) > MOST_LINES):
+        if status >= 0 and ("Traceback" in errors or len(errors.splitlines()) > lines):
             return False
     return True
 

@@ -1,6 +1,8 @@
 """Sources held in memory: the embedded digits and `.npz` files."""
 
 import importlib.metadata
+import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -111,7 +113,8 @@ def open_npz(data_dir: str | None, name: str, split: str) -> ArraySource:
             arrays = {key: file[key] for key in file if key in _npz_keys(split)}
             splits = sorted(key.removeprefix("x_") for key in file if key.startswith("x_"))
             splits += [""] if "images" in file else []
-    except ValueError as error:  # not a zip archive, or one of pickled objects
+    # Not a zip archive, or one of pickled objects, or damaged.
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(f"{path} is no .npz file of plain arrays: {error}") from error
     images_key, labels_key, _ = _npz_keys(split)
     if images_key not in arrays or labels_key not in arrays:
@@ -119,6 +122,9 @@ def open_npz(data_dir: str | None, name: str, split: str) -> ArraySource:
     images, labels = arrays[images_key], arrays[labels_key].reshape(-1)
     is_image = images.dtype == np.uint8 and (images.ndim == 3 or images.shape[3:] == (3,))
     is_label = labels.dtype.kind in "iu" and len(labels) == len(images) > 0
+    if images.dtype.kind == "f" and not np.isfinite(images).all():
+        wrong = int(np.flatnonzero(~np.isfinite(images.reshape(len(images), -1)).all(axis=1))[0])
+        raise UserError(f"{path}: {images_key} has NaN or infinity, first in example {wrong}")
     if not (is_image and is_label):
         raise UserError(
             f"{path}: {images_key} is {images.dtype} {images.shape}, {labels_key} {labels.dtype} "

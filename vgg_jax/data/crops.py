@@ -3,7 +3,7 @@
 import functools
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -12,6 +12,8 @@ from vgg_jax.data.preprocessing import resized_crop
 from vgg_jax.data.source import Source
 from vgg_jax.errors import UserError
 from vgg_jax.rng import CROP, generator
+
+_ATTEMPTS = 16  # examples in a row that cannot be decoded are no accident
 
 
 class Examples(Protocol):
@@ -23,8 +25,8 @@ class Examples(Protocol):
 
     workers: int
 
-    def take(self, indices: np.ndarray, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Returns uint8 images (n, size, size, 3) and int32 labels (n,).
+    def take(self, indices: np.ndarray, positions: np.ndarray) -> "Taken":
+        """Returns examples.
 
         Args:
           indices: int64 (n,), which examples of the source.
@@ -33,10 +35,25 @@ class Examples(Protocol):
         ...
 
 
+class Taken(NamedTuple):
+    """Some examples.
+
+    Attributes:
+      images: uint8 (n, size, size, 3).
+      labels: int32 (n,).
+      unreadable: int64 (k,), indices of examples that another one stands for; with
+        `data.on_error="skip"` alone.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    unreadable: np.ndarray
+
+
 def scale_cropped(source: Source, data: Any, seed: int) -> Examples:
     """Rescales each example to a random S of `data.scale`, crops at random (VGG, section 3.1)."""
     load = functools.partial(_scale_crop, seed, data.scale, data.image_size)
-    return _Decoded(source, load, data)
+    return _Decoded(source, load, data, skip=data.on_error == "skip")
 
 
 def eval_resize(source: Source, data: Any) -> int:
@@ -58,10 +75,16 @@ def eval_resize(source: Source, data: Any) -> int:
     return data.eval_resize
 
 
-def center_cropped(source: Source, data: Any) -> Examples:
-    """Rescales each example to `eval_resize` and crops its centre."""
+def center_cropped(source: Source, data: Any, *, skip: bool = False) -> Examples:
+    """Rescales each example to `eval_resize` and crops its centre.
+
+    Args:
+      source: the examples.
+      data: `config.data`.
+      skip: lets the next example stand for one that cannot be decoded.
+    """
     size, resize = data.image_size, eval_resize(source, data)
-    decoded = _Decoded(source, functools.partial(_center_crop, resize, size), data)
+    decoded = _Decoded(source, functools.partial(_center_crop, resize, size), data, skip=skip)
     if not isinstance(source, ArraySource) or data.augment == "scale_crop":
         return decoded
     if source.images.shape[1:3] == (size, size):
@@ -69,7 +92,8 @@ def center_cropped(source: Source, data: Any) -> Examples:
     if len(source) * size * size * 3 > IN_MEMORY_BYTES:
         return decoded
     everything = np.arange(len(source))
-    return InMemory(*decoded.take(everything, everything))
+    taken = decoded.take(everything, everything)
+    return InMemory(taken.images, taken.labels)
 
 
 class InMemory:
@@ -81,27 +105,42 @@ class InMemory:
         self.images = images
         self.labels = labels
 
-    def take(self, indices: np.ndarray, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return self.images[indices], self.labels[indices]
+    def take(self, indices: np.ndarray, positions: np.ndarray) -> Taken:
+        return Taken(self.images[indices], self.labels[indices], np.empty(0, np.int64))
 
 
 class _Decoded:
     def __init__(
-        self, source: Source, load: Callable[[Source, int, int], tuple[np.ndarray, int]], data: Any
+        self,
+        source: Source,
+        load: Callable[[Source, int, int], tuple[np.ndarray, int]],
+        data: Any,
+        *,
+        skip: bool,
     ) -> None:
         self.workers = data.workers
         self._source = source
         self._load = load
         self._size = data.image_size
+        self._attempts = _ATTEMPTS if skip else 1
 
-    def take(self, indices: np.ndarray, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def take(self, indices: np.ndarray, positions: np.ndarray) -> Taken:
         images = np.empty((len(indices), self._size, self._size, 3), np.uint8)
         labels = np.empty(len(indices), np.int32)
+        unreadable: list[int] = []
 
         def load(place: int) -> None:
-            images[place], labels[place] = self._load(
-                self._source, int(indices[place]), int(positions[place])
-            )
+            for attempt in range(1, self._attempts + 1):
+                index = int(indices[place] + attempt - 1) % len(self._source)
+                try:
+                    images[place], labels[place] = self._load(
+                        self._source, index, int(positions[place])
+                    )
+                    return
+                except UserError:
+                    if attempt == self._attempts:
+                        raise
+                    unreadable.append(index)
 
         run = map if self.workers else _threads().map
         list(run(load, range(len(indices))))
@@ -111,7 +150,7 @@ class _Decoded:
                 f"example {indices[wrong][0]} has label {labels[wrong][0]}, but the data set has "
                 f"{len(self._source.class_names)} classes: fix the labels"
             )
-        return images, labels
+        return Taken(images, labels, np.unique(np.array(unreadable, np.int64)))
 
 
 @functools.cache

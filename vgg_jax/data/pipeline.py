@@ -5,17 +5,23 @@ epoch p // N and is example permutation(seed, epoch)[p % N]: every example comes
 epoch, also where B does not divide N, and any step's batch is found without those before it.
 """
 
+import contextlib
 import functools
 from collections.abc import Generator
 from typing import Any
 
 import numpy as np
+from absl import logging
 
 from vgg_jax.data.crops import InMemory, center_cropped, eval_resize, scale_cropped
 from vgg_jax.data.prefetch import Batch, prefetched
 from vgg_jax.data.source import Source
 from vgg_jax.errors import UserError
 from vgg_jax.rng import PERMUTATION, generator
+
+MOST_SKIPPED = 0.01  # of the training examples, with data.on_error="skip"
+ON_ERROR = ("raise", "skip")
+_UNREADABLE = "unreadable"
 
 
 @functools.lru_cache(maxsize=4)
@@ -32,6 +38,7 @@ class TrainPipeline:
     Attributes:
       num_examples: N, of the source.
       batches_per_epoch: N / B, not rounded.
+      unreadable: indices of the examples that `iterate` met and that could not be decoded.
     """
 
     def __init__(
@@ -48,7 +55,7 @@ class TrainPipeline:
         Args:
           source: the examples.
           data: `config.data`; read are `batch_size` (global), `image_size`, `augment`, `scale`,
-            `eval_resize` and `workers`.
+            `eval_resize`, `workers` and `on_error`.
           seed: of the order of the examples and of their random crops on the host.
           process_index: which contiguous part of every global batch is this process's.
           process_count: number of parts.
@@ -58,13 +65,14 @@ class TrainPipeline:
         """
         self.num_examples = len(source)
         self.batches_per_epoch = len(source) / data.batch_size
+        self.unreadable: set[int] = set()
         self._seed = seed
         self._batch_size = data.batch_size
         self._local = _local_part(data.batch_size, process_index, process_count)
         if data.augment == "scale_crop":
             self._examples = scale_cropped(source, data, seed)
         else:
-            self._examples = center_cropped(source, data)
+            self._examples = center_cropped(source, data, skip=data.on_error == "skip")
 
     def positions(self, step: int) -> np.ndarray:
         """Returns the places of this process's examples in the stream: int64 (B_local,)."""
@@ -83,6 +91,9 @@ class TrainPipeline:
     def batch(self, step: int) -> Batch:
         """Returns the batch of a step.
 
+        With `data.on_error="skip"` the next example of the source that can be decoded stands for
+        one that cannot: a function of the step and the data, as all else.
+
         Returns:
           {"image": uint8 (B_local, image_size, image_size, 3), "label": int32 (B_local,), "mask":
           bool (B_local,), all True}.
@@ -90,8 +101,15 @@ class TrainPipeline:
         Raises:
           UserError: an example that cannot be decoded, named.
         """
-        images, labels = self._examples.take(self.indices(step), self.positions(step))
-        return {"image": images, "label": labels, "mask": np.ones(len(labels), bool)}
+        batch = self._batch(step)
+        del batch[_UNREADABLE]
+        return batch
+
+    def _batch(self, step: int) -> Batch:
+        taken = self._examples.take(self.indices(step), self.positions(step))
+        mask = np.ones(len(taken.labels), bool)
+        described = {"image": taken.images, "label": taken.labels, "mask": mask}
+        return described | {_UNREADABLE: taken.unreadable}
 
     def in_memory(self) -> Batch:
         """Returns all N examples, {"image": uint8 (N, size, size, 3), "label": int32 (N,)}.
@@ -107,8 +125,30 @@ class TrainPipeline:
         return {"image": self._examples.images, "label": self._examples.labels}
 
     def iterate(self, start_step: int, stop_step: int) -> Generator[Batch, None, None]:
-        """Yields the batches of steps [start_step, stop_step), made ahead of time."""
-        return prefetched(self.batch, range(start_step, stop_step), self._examples.workers)
+        """Yields the batches of steps [start_step, stop_step), made ahead of time.
+
+        Raises:
+          UserError: an example cannot be decoded, or more are skipped than `MOST_SKIPPED`.
+        """
+        steps = range(start_step, stop_step)
+        with contextlib.closing(prefetched(self._batch, steps, self._examples.workers)) as batches:
+            for batch in batches:
+                self._count(batch.pop(_UNREADABLE))
+                yield batch
+
+    def _count(self, unreadable: np.ndarray) -> None:
+        for index in sorted({*map(int, unreadable)} - self.unreadable):
+            self.unreadable.add(index)
+            logging.warning(
+                "training example %d cannot be decoded; the next one stands for it (%d so far)",
+                index,
+                len(self.unreadable),
+            )
+        if len(self.unreadable) > max(1, MOST_SKIPPED * self.num_examples):
+            raise UserError(
+                f"{len(self.unreadable)} of {self.num_examples:,} training examples cannot be "
+                f"decoded, more than {MOST_SKIPPED:.0%}: repair the data, or leave them out"
+            )
 
 
 class EvalPipeline:
@@ -144,7 +184,7 @@ class EvalPipeline:
         """Returns a batch as `TrainPipeline.batch`; where mask is False, image and label are 0."""
         indices = index * self._batch_size + self._local
         mask = indices < self.num_examples
-        images, labels = self._examples.take(indices[mask], indices[mask])
+        images, labels, _ = self._examples.take(indices[mask], indices[mask])
         padding = (0, len(mask) - len(labels))
         return {
             "image": np.pad(images, (padding, (0, 0), (0, 0), (0, 0))),

@@ -7,6 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import tensorflow_datasets as tfds
+from google.protobuf.message import DecodeError
 from PIL import Image
 from tensorflow_datasets.core.data_sources.base import DataSource
 from tensorflow_datasets.proto import tf_example_pb2
@@ -19,6 +20,7 @@ from vgg_jax.errors import UserError
 FILE_FORMAT = tfds.core.FileFormat.ARRAY_RECORD
 
 _CHUNK = 1000  # records that a thread reads at a time
+_DAMAGED = (RuntimeError, IndexError, ValueError, DecodeError)  # of array_record, protobuf
 
 
 class TfdsSource(Source):
@@ -35,8 +37,11 @@ class TfdsSource(Source):
         return len(self._records)
 
     def load(self, index: int, min_side: int | None = None) -> tuple[Image.Image, int]:
-        encoded, label = _parse(self._records[index])
         name = f"example {index} of {self._name}"
+        try:
+            encoded, label = _parse(self._records[index])
+        except _DAMAGED as error:
+            raise UserError(f"{name} cannot be read ({error}): write the data set anew") from error
         return open_image(encoded, min_side=min_side, name=name), label
 
 
@@ -123,8 +128,11 @@ def _in_memory(
 
     def decode(start: int) -> None:
         indices = range(start, min(start + _CHUNK, len(records)))
-        for index, record in zip(indices, records.__getitems__(indices), strict=True):
-            encoded, label = _parse(record)
+        try:
+            found = [_parse(record) for record in records.__getitems__(indices)]
+        except _DAMAGED as error:
+            raise UserError(f"{name} cannot be read ({error}): write the data set anew") from error
+        for index, (encoded, label) in zip(indices, found, strict=True):
             # OpenCV, because it decodes a small PNG several times as fast as Pillow, on any
             # number of threads: CIFAR-10 is 60,000 of them, between the command and its first step.
             image = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR_RGB)

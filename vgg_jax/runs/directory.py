@@ -30,6 +30,7 @@ _FREE_PREFIXES = (
     "eval.batch_size",
     "data.dir",
     "data.workers",
+    "data.on_error",
     "parallel.",
 )
 # With these schedules what is past does not depend on where the end is.

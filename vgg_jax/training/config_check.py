@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 
 from vgg_jax.config import flatten
 from vgg_jax.data.augment import AUGMENTATIONS, COLOR_PCAS
+from vgg_jax.data.pipeline import ON_ERROR
 from vgg_jax.data.preprocessing import CHANNEL_ORDERS, MAX_SIDE
 from vgg_jax.data.sources import SOURCES
 from vgg_jax.errors import UserError, quoted
@@ -54,6 +55,7 @@ DOMAINS: dict[str, Domain] = {
     "data.image_size": Whole(1, MAX_SIDE),
     "data.batch_size": Whole(1),
     "data.workers": Whole(0, 1024),
+    "data.on_error": OneOf(ON_ERROR),
     "data.channel_order": OneOf(CHANNEL_ORDERS),
     "data.mean": Each(Number(), shortest=3, longest=3),
     "data.std": Each(Number(1e-3), shortest=3, longest=3),

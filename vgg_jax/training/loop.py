@@ -133,6 +133,7 @@ def _summary(
             "image_size": config.data.image_size,
         },
         "data_fingerprints": run.fingerprints,
+        "unreadable_examples": len(run.train_data.unreadable),
         "parameters": _parameters(state),
         "wall_seconds": time.perf_counter() - started,
         "seconds_to_first_step": recorder.first_step_seconds,
