@@ -89,9 +89,9 @@ class TestIterate:
         class Counting(TrainPipeline):
             made = 0
 
-            def batch(self, step):
+            def _batch(self, step):
                 self.made += 1
-                return super().batch(step)
+                return super()._batch(step)
 
         pipeline = Counting(numbered(10), data_config(), seed=0)
         batches = pipeline.iterate(0, 100)

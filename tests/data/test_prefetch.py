@@ -76,7 +76,7 @@ class TestWorkers:
                 config = ConfigDict(dict(
                     source="folder", dir={str(photo_folder)!r}, train_split="train",
                     eval_split="val", image_size=12, augment="scale_crop", scale=(16, 24),
-                    batch_size=4, workers=1,
+                    batch_size=4, workers=1, on_error="raise",
                 ))
                 pipeline = TrainPipeline(open_source(config, "train"), config, seed=0)
                 batches = pipeline.iterate(0, 10**6)

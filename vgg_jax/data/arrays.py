@@ -109,7 +109,7 @@ def open_npz(data_dir: str | None, name: str, split: str) -> ArraySource:
     if not path.is_file():
         raise UserError(f"no file {path}: give --config.data.dir=FILE.npz or the folder it is in")
     try:
-        with np.load(path) as file:
+        with path.open("rb") as opened, np.load(opened) as file:
             arrays = {key: file[key] for key in file if key in _npz_keys(split)}
             splits = sorted(key.removeprefix("x_") for key in file if key.startswith("x_"))
             splits += [""] if "images" in file else []
