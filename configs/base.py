@@ -26,6 +26,8 @@ def base() -> ConfigDict:
     config.steps = placeholder(int)  # where set, replaces epochs
     config.compute_dtype = "float32"  # or bfloat16; parameters and losses stay float32
     config.matmul_precision = "float32"  # of its products: or tensorfloat32 (GPU), bfloat16 (TPU)
+    config.check_memory = True  # refuse what cannot fit; False tries it all the same
+    config.deterministic = False  # the same bits in every run on a GPU too, at a cost
 
     config.model = ConfigDict()
     config.model.variant = "D"

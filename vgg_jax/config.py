@@ -61,6 +61,7 @@ def stored_config(path: Path) -> ConfigDict:
       UserError: there is no such file, or it is damaged.
     """
     stored = read_object(path)
+    stored = {"check_memory": True, "deterministic": False} | stored
     for group, later in _LATER_KEYS.items():
         if not isinstance(stored.get(group, {}), dict):
             raise UserError(f"{path} is damaged: {group} is no group of keys")

@@ -62,8 +62,10 @@ def main(argv: list[str]) -> int:
     from vgg_jax.runs.directory import SUMMARY_FILE, StorageError
     from vgg_jax.training.diagnosis import NonFiniteError
     from vgg_jax.training.loop import train
-    from vgg_jax.xla import enable_compilation_cache
+    from vgg_jax.xla import enable_compilation_cache, make_deterministic
 
+    if config.get("deterministic"):
+        make_deterministic()
     enable_compilation_cache()
     flags = (arguments.coordinator, arguments.processes, arguments.process_id)
     if arguments.distributed or any(flag is not None for flag in flags):

@@ -1,4 +1,4 @@
-"""XLA: compiler options for programs on a CPU, and the cache of compiled programs."""
+"""XLA: compiler options for a CPU, determinism on a GPU, the cache of compiled programs."""
 
 import os
 from pathlib import Path
@@ -14,6 +14,8 @@ NETWORK: Options = {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZ
 
 # For drawing parameters, which happens once: compiled in a third of the time.
 DRAWING: Options = {"xla_backend_optimization_level": 1}
+
+_DETERMINISTIC = "--xla_gpu_deterministic_ops=true"
 
 
 def on_cpu(options: Options, platform: str | None = None) -> Options | None:
@@ -34,3 +36,14 @@ def enable_compilation_cache() -> None:
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
         jax.config.update("jax_compilation_cache_dir", str(Path(home) / "vgg_jax" / "xla"))
+
+
+def make_deterministic() -> None:
+    """Makes a GPU compute the same bits in every run; before JAX first uses it.
+
+    XLA then leaves out operations that add in any order, and takes no choice by timing. A CPU does
+    neither by itself.
+    """
+    flags = os.environ.get("XLA_FLAGS", "").split()
+    if _DETERMINISTIC not in flags:
+        os.environ["XLA_FLAGS"] = " ".join([*flags, _DETERMINISTIC])

@@ -30,7 +30,7 @@ KNOWN_VARIANTS = (*VARIANTS, *ALIASES, *PLAIN_EXAMPLES)
 
 _SMALLEST_PLAIN = 13
 # Bounded, so that a mistyped number is refused before it fills the memory with layers.
-_LAYER = re.compile(r"(?P<kernel>\d{1,3})-(?P<channels>\d{1,6})(?:\s*x\s*(?P<repeats>\d{1,4}))?")
+_LAYER = re.compile(r"(?P<kernel>\d{1,3})-(?P<channels>\d{1,6})(?:\s*x\s*(?P<repeats>\d{1,3}))?")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +69,7 @@ def variant_stages(name: str) -> tuple[str, ...]:
     lower = str(name).lower()
     if lower in by_lower:
         return by_lower[lower]
-    plain = re.fullmatch(r"plain-(\d{1,4})", lower)
+    plain = re.fullmatch(r"plain-(\d{1,3})", lower)
     if plain and int(plain[1]) >= _SMALLEST_PLAIN:
         return plain_stages(int(plain[1]))
     raise unknown_name("variant", name, KNOWN_VARIANTS)

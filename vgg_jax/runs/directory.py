@@ -24,6 +24,7 @@ LAYERS_FILE = Path("probes") / "layers.csv"  # of the probes along a run
 
 # Keys that do not change what is computed: a run may go on with other values.
 _FREE_PREFIXES = (
+    "check_memory",
     "log.",
     "probe.",
     "checkpoint.",

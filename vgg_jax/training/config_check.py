@@ -44,6 +44,8 @@ DOMAINS: dict[str, Domain] = {
     "steps": Unset(Whole(1)),
     "compute_dtype": OneOf(COMPUTE_DTYPES),
     "matmul_precision": OneOf(MATMUL_PRECISIONS),
+    "check_memory": Flag(),
+    "deterministic": Flag(),
     **{f"model.{key}": FIELDS[key] for key in MODEL_KEYS},
     "init.weights": Unset(Text()),
     "init.fresh": _patterns,

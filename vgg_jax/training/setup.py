@@ -17,6 +17,7 @@ from vgg_jax.models import VGG, build_model
 from vgg_jax.models.lsuv import lsuv
 from vgg_jax.training.config_check import check_config
 from vgg_jax.training.feed import Feed, batch_feed, index_feed
+from vgg_jax.training.memory import check_memory
 from vgg_jax.training.optimizers import frozen_mask, make_optimizer, make_schedule, stop_frozen
 from vgg_jax.training.parallel import Parallel, make_parallel
 from vgg_jax.training.pretrained import check_pretrained, with_pretrained
@@ -124,13 +125,15 @@ def build(config: ConfigDict) -> Run:
     Raises:
       UserError: whatever in the config cannot be honoured.
     """
-    model = from_config(config).model
+    model, _, init_fn = from_config(config)
     parallel = make_parallel(
         config.parallel.mode,
         config.parallel.model,
         shard_optimizer=config.parallel.shard_optimizer,
     )
     _check_parallel(config, model, parallel)
+    state = jax.eval_shape(init_fn)  # a pattern that matches nothing shows now, too
+    check_memory(config, model, state, parallel.devices)
     check_pretrained(config, model)
 
     train_source = open_source(config.data, config.data.train_split)
@@ -145,7 +148,6 @@ def build(config: ConfigDict) -> Run:
     total_steps = config.steps if config.steps is not None else round(config.epochs * per_epoch)
     schedule = make_schedule(config.optimizer, per_epoch, total_steps)
     model, optimizer, init_fn = from_config(config, schedule)
-    jax.eval_shape(init_fn)  # a pattern that matches nothing shows before anything is compiled
     loss = TrainLoss(
         model,
         config.seed,
