@@ -5,6 +5,8 @@ import os
 import resource
 import shutil
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
@@ -120,3 +122,21 @@ def test_damaged_lines_of_metrics_are_dropped_and_told(tmp_path):
     assert json.loads((tmp_path / "summary.json").read_text())["metrics"] == {
         name: value for line in before for name, value in line.items() if name != "step"
     }
+
+
+def test_training_opens_no_connection(tmp_path):
+    """Python starts every process with this module, which ends one that would connect."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os, socket\n"
+        "def refuse(*arguments):\n"
+        "    os.write(2, f'CONNECTED {arguments[1:]}'.encode())\n"
+        "    os._exit(99)\n"
+        "socket.socket.connect = refuse\n"
+        "socket.getaddrinfo = refuse\n"
+    )
+    result = train(*TINY, "--config.steps=1", f"--workdir={tmp_path}/run", PYTHONPATH=str(tmp_path))
+    assert result.returncode == 0, result.stderr
+    check = "import socket; socket.create_connection(('localhost', 1))"
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    refused = subprocess.run([sys.executable, "-c", check], env=environment, check=False)
+    assert refused.returncode == 99  # it does what it should
