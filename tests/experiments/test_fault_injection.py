@@ -1,0 +1,65 @@
+"""Faults done to real processes: a few of each kind that takes seconds, and what is counted."""
+
+import csv
+
+import pytest
+
+from experiments.fault_injection import run, victim
+from experiments.fault_injection.faults import FAULTS
+
+KINDS = {"SIGKILL": 2, "SIGHUP": 1, "newest checkpoint damaged": 1, "metrics.jsonl damaged": 1}
+
+
+@pytest.fixture
+def few(monkeypatch, pytestconfig):
+    monkeypatch.chdir(pytestconfig.rootpath)
+    monkeypatch.setattr(victim, "STEPS", 48)
+    monkeypatch.setattr(run, "STEPS", 48)
+    net = [f"--config.steps={48}" if "steps=240" in option else option for option in victim.NET]
+    monkeypatch.setattr(victim, "NET", net)
+    faults = [fault for fault in FAULTS if fault.name in KINDS]
+    counted = [run.dataclasses.replace(f, tries=(KINDS[f.name], 0)) for f in faults]
+    monkeypatch.setattr(run, "FAULTS", counted)
+
+
+def test_faults_are_survived_counted_and_resumed(few, tmp_path):
+    assert run.main(["--preset=quick", f"--out={tmp_path}"]) == 0
+    with (tmp_path / "faults.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert sorted(row["fault"] for row in rows) == sorted(
+        name for name, count in KINDS.items() for _ in range(count)
+    )
+    for row in rows:
+        assert (row["promised"], row["resumed"], row["identical"]) == ("True",) * 3, row
+    table = (tmp_path / "table.md").read_text()
+    assert table.splitlines()[-1] == "| all | 5 | {} | 5 | 5 | 5 | 0 |".format(
+        table.splitlines()[-1].split("|")[3].strip()
+    )
+    # The same command does what is left, which is nothing.
+    assert run.main(["--preset=quick", f"--out={tmp_path}"]) == 0
+    assert (tmp_path / "table.md").read_text() == table
+
+
+@pytest.mark.parametrize(
+    ("status", "errors", "kept"),
+    [
+        (0, "", True),
+        (0, "a warning\n", True),
+        (1, "", False),
+        (0, "Traceback (most recent call last):\n", False),
+        (0, "a line\n" * 9, False),
+    ],
+)
+def test_what_counts_as_promised(status, errors, kept):
+    (fault,) = [fault for fault in FAULTS if fault.name == "SIGTERM"]
+    assert run.kept_promise(fault, [(status, "", errors)], warnings=0) == kept
+
+
+def test_what_is_lost_is_counted():
+    row = {"fault": "SIGKILL", "moment": "in a save", "promised": "True"}
+    rows = [
+        row | {"resumed": "True", "identical": "True"},
+        row | {"resumed": "True", "identical": "False"},
+        row | {"resumed": "False", "identical": "False"},
+    ]
+    assert run.table(rows).splitlines()[2] == "| SIGKILL | 3 | 3 / 0 | 3 | 2 | 1 | 2 |"
