@@ -294,3 +294,15 @@ def test_table_without_a_finished_run_is_empty_not_zero(sweep_file, tmp_path):
     assert all(row["eval/top1_mean"] is None for row in rows)
     header, first, _ = format_rows(rows)
     assert first[header.index("top-1 [%]")] == "-"
+
+
+@pytest.mark.parametrize("name", ["summary.json", "config.json"])
+def test_a_damaged_file_of_a_run_is_named_in_a_line(sweep_file, tmp_path, name):
+    folder = tmp_path / "out" / "good-seed3"
+    folder.mkdir(parents=True)
+    (folder / name).write_text("{")
+    process = start(f"--config={sweep_file}", f"--workdir={tmp_path}/out")
+    _, err = process.communicate(timeout=100)
+    assert process.returncode == 2
+    assert len(err.splitlines()) == 1
+    assert f"{folder / name} is damaged" in err

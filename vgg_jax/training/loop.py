@@ -75,6 +75,8 @@ def train(config: ConfigDict, workdir: Path, started: float) -> dict[str, Any]:
         ):
             for line in _announcement(config, run, workdir, state):
                 recorder.say(line)
+            if held is not None and held.note is not None:
+                recorder.say(held.note)
             if owed:
                 state, _ = _evaluate(config, run, state, plateau, recorder)
             recorder.pause_ended()
