@@ -92,7 +92,7 @@ def base() -> ConfigDict:
     config.optimizer.plateau_drops = 3
     config.optimizer.label_smoothing = 0.0
     config.optimizer.clip_norm = 0.0  # global gradient norm; 0 is off
-    config.optimizer.accumulate = 1  # micro-batches a step
+    config.optimizer.accumulate = 1  # micro-batches per step
     config.optimizer.ema = 0.0  # decay of the averaged parameters that are evaluated; 0 is off
 
     config.eval = ConfigDict()

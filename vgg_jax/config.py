@@ -78,7 +78,7 @@ def as_json(config: ConfigDict) -> dict[str, Any]:
 
 
 def _from_json(value: Any) -> Any:
-    """Returns a JSON value with tuples for lists, and a place for any value where it is null."""
+    """Returns a JSON value with tuples for lists, and a place for any value if it is null."""
     if isinstance(value, dict):
         return {key: _from_json(inner) for key, inner in value.items()}
     if isinstance(value, list):

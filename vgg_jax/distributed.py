@@ -116,7 +116,7 @@ def all_or_none(action: Callable[[], T]) -> T:
         result = action()
     except UserError as mistake:
         error = mistake
-    # On CPUs a first collective operation fails where the others are 30 s behind, as those may be
+    # On CPUs a first collective operation fails if the others are 30 s behind, as those may be
     # who read a slow disk.
     ocp.multihost.get_barrier_sync_fn()(key="all_or_none", timeout_ms=1000 * START_SECONDS)
     failed = int(global_max(int(error is not None)))
@@ -132,7 +132,7 @@ def exit_if_peer_lost() -> Generator[None, None, None]:
     """While entered, a collective operation that fails for want of a process ends this one.
 
     At once, with exit status `EXIT_LOST_PROCESS`: every orderly way out would wait for the lost
-    process. Where the operation waits instead of failing, as it may on GPUs and TPUs, the
+    process. If the operation waits instead of failing, as it may on GPUs and TPUs, the
     coordination service ends this process (`join`).
     """
     try:

@@ -8,7 +8,7 @@ from tqdm import tqdm
 
 
 class Progress:
-    """A progress bar on a terminal, plain lines in a log; silent where not `enabled`."""
+    """A progress bar on a terminal, plain lines in a log; silent unless `enabled`."""
 
     def __init__(self, start_step: int, total_steps: int, *, enabled: bool) -> None:
         self._total = total_steps
@@ -44,7 +44,7 @@ class Progress:
         self.say(f"step {step}/{self._total}  {text}  {minutes}:{seconds:02d} left")
 
     def say(self, message: str) -> None:
-        """Prints a message, above the bar where there is one."""
+        """Prints a message, above the bar if there is one."""
         if self._bar is not None:
             self._bar.write(message)
         elif self._enabled:

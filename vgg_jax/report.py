@@ -4,7 +4,7 @@
     python -m vgg_jax.report runs experiments --out=results.html
 
 The page holds learning curves, layer-by-step maps of what probes measured, tables (beside published
-figures where there are any), the commands that made the runs, their versions and configs.
+figures if there are any), the commands that made the runs, their versions and configs.
 """
 
 from collections.abc import Iterator

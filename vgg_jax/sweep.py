@@ -7,7 +7,7 @@ r"""Runs a sweep file and writes a table with mean and spread over seeds.
 
 A sweep file is Python: its `get_runs()` yields (name, config, overrides), for example
 ("bn-seed1", "configs/vgg16.py:digits", {"model.norm": "batch", "seed": 1}). Each run is a training
-command in a folder of its own. Finished runs are skipped and interrupted ones go on, so the same
+command in a folder of its own. Finished runs are skipped and interrupted ones resumed, so the same
 command again does what is left. Exit status: 0 all finished, 1 some failed, 2 a mistake in what was
 typed, 130 stopped by Ctrl-C or SIGTERM after saving.
 """

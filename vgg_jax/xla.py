@@ -19,7 +19,7 @@ _DETERMINISTIC = "--xla_gpu_deterministic_ops=true"
 
 
 def on_cpu(options: Options, platform: str | None = None) -> Options | None:
-    """Returns the options where the program is for a CPU, else None: `jax.jit(compiler_options=)`.
+    """Returns the options if the program is for a CPU, else None: `jax.jit(compiler_options=)`.
 
     Args:
       options: of this module.

@@ -242,7 +242,7 @@ def write_table(out: Path) -> None:
             cells = [shown(by_start[start].get(count, [])) for start in STARTS]
             how = f"{method}, {', '.join(what)} pixels"
             lines.append([data, how, count, *cells])
-    head = ["data", "method", "images a class", "published weights", "random weights"]
+    head = ["data", "method", "images per class", "published weights", "random weights"]
     (out / "table.md").write_text(markdown(head, lines, "llrrr"))
 
 

@@ -20,7 +20,7 @@ class Examples(Protocol):
     """Images of one size by index.
 
     Attributes:
-      workers: number of processes that decoding is worth; 0 where there is none to do.
+      workers: number of processes that decoding is worth; 0 if there is none to do.
     """
 
     workers: int

@@ -58,7 +58,7 @@ def _in_workers(
     if not flags.FLAGS.is_parsed():
         flags.FLAGS.mark_as_parsed()  # Grain reads flags of its own to start a worker
     batches = iter(
-        # The steps themselves are the data set: where to go on is a slice of it, never a saved
+        # The steps themselves are the data set: where to resume is a slice of it, never a saved
         # iterator, whose meaning in Grain depends on the number of workers.
         grain.MapDataset.range(steps.start, steps.stop)
         .map(functools.partial(_batch_or_error, make_batch))
@@ -87,7 +87,7 @@ def _batch_or_error(make_batch: Callable[[int], Batch], step: int) -> Batch | Us
 
 
 def _start_worker(index: int, count: int) -> None:
-    """Leaves Ctrl-C to the parent, and ends with it, even where it was killed."""
+    """Leaves Ctrl-C to the parent, and ends with it, even if it was killed."""
     del index, count
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()

@@ -35,7 +35,7 @@ def open_image(
 
     Args:
       encoded: the path of a file, or its contents.
-      min_side: where given, a JPEG may be decoded at 1/2, 1/4 or 1/8 of its size as long as both
+      min_side: if given, a JPEG may be decoded at 1/2, 1/4 or 1/8 of its size as long as both
         sides keep that many pixels. Quicker, and not quite the same pixels after a resize.
       name: what to call the image in an error; by default its path.
 
@@ -59,7 +59,7 @@ def open_image(
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith(("I", "F")):  # Pillow clips where it converts these itself
+    if image.mode.startswith(("I", "F")):  # Pillow clips when it converts these itself
         values = np.asarray(image, np.float32)
         grey = np.round(np.clip(values / 257, 0, 255)).astype(np.uint8)
         image = Image.fromarray(grey)
@@ -152,7 +152,7 @@ class Preprocessing:
     scale: float = 1.0
 
     def __post_init__(self) -> None:
-        for name in ("mean", "std"):  # lists, where they come from JSON
+        for name in ("mean", "std"):  # lists, if they come from JSON
             values = tuple(getattr(self, name))
             object.__setattr__(self, name, values)
             if len(values) != 3 or not all(math.isfinite(value) for value in values):

@@ -12,7 +12,7 @@ class Source(abc.ABC):
 
     Attributes:
       class_names: the name of each class.
-      labels: int32 (N,) where they are known without reading every example, else None.
+      labels: int32 (N,) if they are known without reading every example, else None.
     """
 
     class_names: tuple[str, ...]

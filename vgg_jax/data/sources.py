@@ -60,9 +60,9 @@ def fingerprint(source: Source) -> str:
 
 
 def check_labels(source: Source, num_classes: int) -> None:
-    """Raises UserError where a label is outside [0, num_classes).
+    """Raises UserError if a label is outside [0, num_classes).
 
-    Where the labels are not known beforehand, the number of class names stands for them: a TFDS
+    If the labels are not known beforehand, the number of class names stands for them: a TFDS
     class label is always below it.
     """
     if source.labels is None:

@@ -80,7 +80,7 @@ def is_prepared(builder: tfds.core.DatasetBuilder) -> bool:
 
 
 def open_tfds(name: str, data_dir: str | None, split: str) -> Source:
-    """Opens a split: in memory where all images have one size and take at most 1 GiB.
+    """Opens a split: in memory if all images have one size and take at most 1 GiB.
 
     Args:
       name: of the data set, as TFDS writes it: "cifar10", "imagenette/320px-v2".

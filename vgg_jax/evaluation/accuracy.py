@@ -152,7 +152,7 @@ def aligned_labels(
 ) -> np.ndarray:
     """Returns labels that count a data set's classes as labels that count a network's.
 
-    Classes are matched by name, or by wnid where the network's are ImageNet's 1000. A network
+    Classes are matched by name, or by wnid if the network's are ImageNet's 1000. A network
     whose classes have numbers for names is taken to count them as the data set does.
 
     Args:

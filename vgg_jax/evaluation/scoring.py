@@ -39,7 +39,7 @@ def accuracies(sums: dict[str, float], expected_examples: int) -> dict[str, floa
     """Returns mean loss, top-1 and top-5 accuracy as fractions, and the number of examples.
 
     Raises:
-      AssertionError: where the sums do not cover every example exactly once.
+      AssertionError: the sums do not cover every example exactly once.
     """
     examples = int(sums["examples"])
     assert examples == expected_examples, f"scored {examples} of {expected_examples} examples"

@@ -172,7 +172,7 @@ def draw_few(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
         members = np.flatnonzero(labels == label)
         if not 0 < count <= len(members):
             raise UserError(
-                f"{count} images a class are wanted, and class {label} has {len(members)}: "
+                f"{count} images per class are wanted, and class {label} has {len(members)}: "
                 f"give 1 to {len(members)}"
             )
         chosen.append(rng.permutation(members)[:count])

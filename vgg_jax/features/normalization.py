@@ -54,7 +54,7 @@ def normalize_weights(weights: Weights, images: Sequence[Encoded] | np.ndarray) 
 def _mean_activations(
     weights: Weights, images: Sequence[Encoded] | np.ndarray, convs: Sequence[str]
 ) -> dict[str, np.ndarray]:
-    """Returns by convolution the filters' mean activations, float32; 1 where that is 0."""
+    """Returns by convolution the filters' mean activations, float32; 1 if that is 0."""
     relus = [conv.replace("conv", "relu") for conv in convs]
     sums = dict.fromkeys(relus, np.zeros(()))
     for index in range(len(images)):  # one at a time: all maps of a batch are large

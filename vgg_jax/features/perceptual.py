@@ -224,7 +224,7 @@ def lpips_distance(first: Arrays, second: Arrays, linear: Arrays) -> jax.Array:
 
 
 def _unit(features: jax.Array) -> jax.Array:
-    """Scales every position to length 1 over channels; where all are 0, they stay so."""
+    """Scales every position to length 1 over channels; if all are 0, they stay so."""
     square = jnp.sum(jnp.square(features), -1, keepdims=True)
     # The root of 0 has no gradient.
     return features / jnp.sqrt(jnp.where(square > 0, square, 1))

@@ -56,7 +56,7 @@ def transfer_objective(
         paper's filters are rescaled by `normalize_weights`.
       content: uint8 (H, W, 3) RGB.
       style: uint8 (h, w, 3) RGB, of any size.
-      content_weight: of the content's loss, where that of the style is 1000.
+      content_weight: of the content's loss; that of the style is 1000.
       content_layer: endpoint whose features the picture is to share with `content`.
       style_layers: endpoints whose Gram matrices it is to share with `style`.
 

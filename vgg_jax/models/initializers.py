@@ -49,7 +49,7 @@ GAINS = {
 
 
 def get_initializer(name: str, activation: str = "relu") -> Initializer:
-    """Returns the initialiser of that name with the gain of the activation where it has one.
+    """Returns the initialiser of that name with the gain of the activation if it has one.
 
     Raises:
       UserError: unknown name or activation.

@@ -173,7 +173,7 @@ def _normalize_forward(
     mean = _group_means(wide, size, axis_name)
     centred = wide - _spread(mean, size)
     if x.dtype.itemsize <= 2:
-        # One pass. Where the mean is so large that this loses digits, half precision has lost them.
+        # One pass. If the mean is so large that this loses digits, half precision has lost them.
         var = _group_means(jnp.square(wide), size, axis_name) - jnp.square(mean)
         var = jnp.maximum(var, 0)
     else:
@@ -212,7 +212,7 @@ def _group_means(x: jax.Array, size: int, axis_name: str | None) -> jax.Array:
 
 
 def _spread(groups: jax.Array, size: int) -> jax.Array:
-    """(N / size, C), one a group, to (N, 1, 1, C), one an example."""
+    """(N / size, C), one per group, to (N, 1, 1, C), one per example."""
     return jnp.repeat(groups, size, axis=0)[:, None, None]
 
 

@@ -49,7 +49,7 @@ def plain_stages(weight_layers: int) -> tuple[str, ...]:
     """Returns the stages of `plain-N`, the family of B, D and E continued to any depth.
 
     N counts weight layers, the head's three included. Stages 1 and 2 have two 3x3 convolutions
-    each; the other N - 7 are spread evenly over stages 3 to 5, the later stages first where they
+    each; the other N - 7 are spread evenly over stages 3 to 5, the later stages first if they
     do not divide. So `plain-13`, `plain-16` and `plain-19` are B, D and E.
     """
     each, left_over = divmod(weight_layers - 7, 3)
@@ -98,7 +98,7 @@ def parse_stage(text: str) -> Stage:
 
 
 def resolve_stages(variant: str, stages: Sequence[str] | None) -> tuple[Stage, ...]:
-    """Returns the parsed stages of `variant`, or the user's own `stages` where they are given.
+    """Returns the parsed stages of `variant`, or the user's own `stages` if they are given.
 
     Raises:
       UserError: unknown variant, no stage at all, or a malformed one.

@@ -46,7 +46,7 @@ POOLINGS = {"max": max_pool, "average": avg_pool, "none": subsample}
 
 @dataclasses.dataclass
 class _Recorder:
-    """Collects endpoints by name, adding the perturbation of that name where there is one."""
+    """Collects endpoints by name, adding the perturbation of that name if there is one."""
 
     perturbations: Mapping[str, jax.Array]
     endpoints: dict[str, jax.Array] = dataclasses.field(default_factory=dict)
@@ -316,7 +316,7 @@ def _check_shape(model: VGG, shape: tuple[int, ...], conv_only: bool) -> None:
 
 
 FIELDS: dict[str, Domain] = {
-    "variant": Text(),  # any name, where there are stages
+    "variant": Text(),  # any name, if there are stages
     "stages": Unset(Each(Parsed(parse_stage), shortest=1)),
     "num_classes": Whole(1),
     "norm": OneOf(NORMS),

@@ -5,7 +5,7 @@ faster in a training step (`row_groups`).
 
 XLA's CPU convolution runs at the speed of a matrix product for most VGG layers, but its gradient
 with respect to the kernel at a tenth to a half of it, and 2x2 maps at a hundredth; Winograd's
-algorithm passes it where the layers are wide. Convolution is linear in the images and in the
+algorithm passes it if the layers are wide. Convolution is linear in the images and in the
 kernel, so each of the two linear maps may be written in its own way: the one along the images is
 chosen for its transpose too, the gradient with respect to the images, and the one along the kernel
 for the gradient with respect to the kernel. All are plain JAX code, which differentiates to any
@@ -95,7 +95,7 @@ def _per_backend(
 
 # The choice on a CPU, and in comments why: GFLOP/s (those of the whole kernel at every position) of
 # the choice against the library's, in float32 on two AVX-512 cores, as stored in
-# experiments/conv_formulations; where the fastest alone loses in a whole step, the step decides.
+# experiments/conv_formulations; if the fastest alone loses in a whole step, the step decides.
 
 
 def along_images(images: Shape, kernel: Shape) -> Formulation:

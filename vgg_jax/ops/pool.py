@@ -120,7 +120,7 @@ def _window_parts(images: jax.Array) -> list[jax.Array]:
 
 
 def _first_max(first: jax.Array, second: jax.Array) -> jax.Array:
-    """The larger, the first where equal, NaN where either is."""
+    """The larger, the first if equal, NaN if either is."""
     return jnp.where(_is_first(first, second), first, second)
 
 

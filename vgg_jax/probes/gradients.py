@@ -2,7 +2,7 @@
 
 A probe sees a model only as a function: `forward(perturbations)` adds an array to each named
 intermediate and returns (loss, intermediates); the gradient with respect to a perturbation of zero
-is the gradient with respect to that intermediate. Where the parameters are measured too, the
+is the gradient with respect to that intermediate. If the parameters are measured too, the
 function is `loss_fn(params, perturbations)`.
 """
 

@@ -30,7 +30,7 @@ def preactivation_statistics(
       saturation_fraction: elements where the activation's slope is below 5% of its steepest. Of
         ReLU, those that are off.
       dead_fraction: channels that are so for every example and position: no example teaches them.
-      The last two only where there is an `activation`.
+      The last two only if there is an `activation`.
     """
     wide = z.astype(jnp.float32)
     mean = jnp.mean(wide)

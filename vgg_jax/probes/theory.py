@@ -49,7 +49,7 @@ class Moments:
     """Of what a layer hands to the next, given Gaussian pre-activations.
 
     Attributes:
-      mean: E[x] of the layer's output x, after pooling where there is one.
+      mean: E[x] of the layer's output x, after pooling if there is one.
       square: E[x^2].
       slope: E[(dx/dz)^2] for one pre-activation z and the output x of its window.
     """
@@ -94,7 +94,7 @@ def weight_variance(
       kernel: side k of the window.
       channels_in: input channels.
       channels_out: output channels.
-      activation: sets the gain, where the initialiser has one.
+      activation: sets the gain, if the initialiser has one.
     """
     fan_in, fan_out = kernel**2 * channels_in, kernel**2 * channels_out
     gain = GAINS[activation]
@@ -189,7 +189,7 @@ def predict_signals(
 
 @dataclasses.dataclass(frozen=True)
 class _Layer:
-    """A convolution: `variance` of its weights, over the batch's where it is normalised."""
+    """A convolution: `variance` of its weights, over the batch's if it is normalised."""
 
     name: str
     kernel: int

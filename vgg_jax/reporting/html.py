@@ -93,7 +93,7 @@ def page(title: str, lead: str, body: Iterable[str]) -> str:
 
 
 def heading(text: str, level: int = 2, anchor: str = "") -> str:
-    """Returns a heading, with an id where it is linked to."""
+    """Returns a heading, with an id if it is linked to."""
     identity = f' id="{anchor}"' if anchor else ""
     return f"<h{level}{identity}>{escape(text)}</h{level}>"
 
@@ -192,7 +192,7 @@ def picture(path: Path, caption: str) -> str:
 
 
 def charts(figures: Iterable[str]) -> str:
-    """Returns figures side by side where there is room."""
+    """Returns figures side by side if there is room."""
     return f'<div class="charts">{"".join(figures)}</div>'
 
 

@@ -19,7 +19,7 @@ def read_published(name: str) -> tuple[dict[str, str], ...]:
 def published_cifar(config: dict[str, Any]) -> list[dict[str, str]]:
     """Returns the published CIFAR figures for the net and data set of a flat config.
 
-    Empty where there are none: also for a net built of other stages. A narrowed net has those of
+    Empty if there are none: also for a net built of other stages. A narrowed net has those of
     the full one.
     """
     net = config.get("model.variant")

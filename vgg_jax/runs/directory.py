@@ -22,7 +22,7 @@ CHECKPOINTS = "checkpoints"
 LOCK_FILE = ".lock"
 LAYERS_FILE = Path("probes") / "layers.csv"  # of the probes along a run
 
-# Keys that do not change what is computed: a run may go on with other values.
+# Keys that do not change what is computed: a run may resume with other values.
 _FREE_PREFIXES = (
     "check_memory",
     "log.",
@@ -207,7 +207,7 @@ def _is_number(value: Any) -> bool:
 
 
 def check_same_config(workdir: Path, config: ConfigDict) -> None:
-    """Raises UserError where the config stored in `workdir` differs in what is computed."""
+    """Raises UserError if the config stored in `workdir` differs in what is computed."""
     before = flatten(read_config(workdir))
     now = flatten(config)
     free: tuple[str, ...] = _FREE_PREFIXES
@@ -228,7 +228,7 @@ def check_same_config(workdir: Path, config: ConfigDict) -> None:
 
 
 def write_report(path: Path, content: Any) -> None:
-    """Writes JSON to a file that the user named, in a folder that is made where absent.
+    """Writes JSON to a file that the user named, in a folder that is made if absent.
 
     Raises:
       UserError: the file cannot be written.

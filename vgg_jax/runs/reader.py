@@ -16,7 +16,7 @@ from vgg_jax.runs.directory import (
     read_metrics,
 )
 
-# What a summary has, where it has it.
+# What a summary may have.
 _SUMMARY: dict[str, Any] = {
     **dict.fromkeys(("metrics", "protocol", "versions", "devices"), dict),
     **dict.fromkeys(("exit_reason", "command"), str),
@@ -53,7 +53,7 @@ class StoredRun:
 
     @functools.cached_property
     def config(self) -> dict[str, Any]:
-        """Flat content of `config.json`, {dotted key: value}; empty where it was not kept."""
+        """Flat content of `config.json`, {dotted key: value}; empty if it was not kept."""
         if not (self.path / CONFIG_FILE).is_file():
             return {}
         return flatten(read_config(self.path))
@@ -65,7 +65,7 @@ class StoredRun:
 
     @property
     def command(self) -> str | None:
-        """The command line that made the run, where it has ended."""
+        """The command line that made the run, if it has ended."""
         return self.summary.get("command")
 
     def curve(self, metric: str) -> list[tuple[int, float]]:

@@ -134,7 +134,7 @@ def _git_diff() -> str | None:
 
 
 def _git(*arguments: str) -> bytes:
-    """Returns what git prints about the code that runs: nothing where there is no git."""
+    """Returns what git prints about the code that runs: nothing if there is no git."""
     try:
         root = Path(__file__).parent.parent
         return subprocess.run(

@@ -1,4 +1,4 @@
-"""Tidy tables as csv, one measured value a line, gzipped where the name ends in .gz.
+"""Tidy tables as csv, one measured value per line, gzipped if the name ends in .gz.
 
 A table in memory is a dict of columns, all of one length.
 """

@@ -61,7 +61,7 @@ class Display:
         counts = collections.Counter(status for _, status, _, _ in rows)
         title = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
         table = Table("run", "", "step", "", title=title)
-        # What is over, or has not begun, gives way where the terminal is short.
+        # What is over, or has not begun, gives way if the terminal is short.
         room = max(1, self._console.height - 6)
         order = sorted(rows, key=lambda row: ("running", "failed").count(row[1]) == 0)
         kept = set(order[:room])

@@ -24,8 +24,8 @@ class Outcome:
 
     Attributes:
       status: "finished", "failed" or "stopped".
-      attempts: times it was started now; 0 where it was finished before.
-      exit_status: of the last attempt; None where there was none.
+      attempts: times it was started now; 0 if it was finished before.
+      exit_status: of the last attempt; None if there was none.
     """
 
     status: str
@@ -43,7 +43,7 @@ def execute(
 
     Args:
       trial: the run.
-      retries: starts after the first one, where it ends without finishing.
+      retries: starts after the first one, if it ends without finishing.
       environment: variables set for it besides those of this process.
       stop: asks the run to save and end.
     """

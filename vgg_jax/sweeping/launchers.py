@@ -68,7 +68,7 @@ class LocalLauncher(Launcher):
 
 
 def device_slots(runs_at_once: int | None, devices_per_run: int) -> list[dict[str, str]]:
-    """Returns the environment variables of each of the runs that go on at the same time.
+    """Returns the environment variables of each of the runs that are active at the same time.
 
     GPUs are dealt out, `devices_per_run` to each; more runs than that makes share them, and their
     memory. A CPU and a TPU are left whole: one run at a time, unless more are to share them.
@@ -150,7 +150,7 @@ class RayLauncher(Launcher):
             raise UserError(
                 f"no Ray cluster at {address}: {error}\n"
                 "Start one by `ray start --head`, or leave --ray_address out; "
-                "set RAY_AUTH_MODE=token where it asks for a token"
+                "set RAY_AUTH_MODE=token if it asks for a token"
             ) from error
         machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         if not any(
@@ -199,6 +199,6 @@ def _execute_on_worker(
     trial: Trial, retries: int, folder: str, environment: Mapping[str, str]
 ) -> Outcome:
     os.chdir(folder)  # paths of configs and run directories may be relative
-    # Ray cancels by SIGINT, which a worker ignores where the sweep was started in the background.
+    # Ray cancels by SIGINT, which a worker ignores if the sweep was started in the background.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     return execute(trial, retries, environment, threading.Event())

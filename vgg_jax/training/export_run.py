@@ -22,7 +22,7 @@ def load_run(workdir: Path) -> tuple[Weights, Source, str]:
     """Reads the newest checkpoint of a run directory.
 
     Returns:
-      The weights that the run is evaluated with (the averaged ones, where it keeps them), its
+      The weights that the run is evaluated with (the averaged ones, if it keeps them), its
       evaluation data, and that data's name.
 
     Raises:

@@ -23,7 +23,7 @@ class TrainState(flax.struct.PyTreeNode):
       opt_state: the optimiser's state.
       healthy: bool scalar; False from the first loss or gradient on that was not finite. That step
         and all later ones change nothing else.
-      ema: moving average of `params`, or None where it is off.
+      ema: moving average of `params`, or None if it is off.
     """
 
     step: jax.Array
@@ -34,7 +34,7 @@ class TrainState(flax.struct.PyTreeNode):
     ema: PyTree | None = None
 
     def eval_variables(self) -> dict[str, PyTree]:
-        """Returns the variables that evaluation uses: the averaged parameters where kept."""
+        """Returns the variables that evaluation uses: the averaged parameters if kept."""
         params = self.params if self.ema is None else self.ema
         return {"params": params, "batch_stats": self.batch_stats}
 

@@ -7,9 +7,9 @@ out: no flatten order is left), `bn3_2/mean`, in float32. The metadata, each but
     model             the fields of `VGG`: variant, norm and its epsilon, head, dropout, ...
     image_size        side in pixels of the images that the head covers whole
     compute_dtype     "float32" or "bfloat16"
-    matmul_precision  "float32" (also where it is absent), "tensorfloat32" or "bfloat16"
+    matmul_precision  "float32" (also if it is absent), "tensorfloat32" or "bfloat16"
     preprocessing     resize, crop, channel_order, mean, std, scale (antialiased bilinear resize)
-    class_names       one a class, in the order of the logits
+    class_names       one per class, in the order of the logits
     origin            where the tensors came from
 
 The place of dropout is the head's (`vgg_jax.models.vgg.HEADS`). Reading runs no code of the file.
@@ -46,7 +46,7 @@ class Weights:
       model: the network; `model.apply(variables, preprocessing.normalize(images))` classifies.
       variables: {"params", "batch_stats"}, float32 arrays.
       preprocessing: how an image becomes its input.
-      class_names: one a class, in the order of the logits.
+      class_names: one per class, in the order of the logits.
       origin: where the tensors came from, e.g. {"layout": "keras", "file": "vgg19.h5"}.
     """
 
