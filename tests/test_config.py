@@ -95,3 +95,31 @@ def test_the_stored_config_of_a_run_is_a_config(tmp_path):
     path.write_text("{")
     with pytest.raises(UserError, match=r"config\.json is damaged"):
         load_config(str(path))
+
+
+def test_a_value_may_follow_after_a_space():
+    arguments = ["--workdir", "a", "--config.seed", "-1", "--config.steps=3", "--config.epochs"]
+    overrides, others = split_overrides(arguments)
+    assert overrides == ["--config.seed=-1", "--config.steps=3", "--config.epochs"]
+    assert others == ["--workdir", "a"]
+    with pytest.raises(UserError, match=r"--config.epochs needs a value"):
+        load_config(VGG16, overrides)
+
+
+@pytest.mark.parametrize(
+    ("text", "spec", "message"),
+    [
+        ("def get_config(): return base()", "{}", None),
+        ("def get_config(): return base()", "{}:bn", "takes no argument: leave out ':bn'"),
+        ("def get_config(argument=''): return {'seed': 1}", "{}", "returns no ConfigDict"),
+        ("config = base()", "{}", "defines no get_config"),
+    ],
+)
+def test_functions_of_config_files(tmp_path, text, spec, message):
+    path = tmp_path / "own.py"
+    path.write_text(f"from configs.base import base\n{text}\n")
+    if message is None:
+        assert load_config(spec.format(path)).model.variant == "D"
+        return
+    with pytest.raises(UserError, match=message):
+        load_config(spec.format(path))

@@ -1,5 +1,6 @@
 """What users get wrong, each through the command line: exit status 2, two lines, nothing lost."""
 
+import json
 import subprocess
 import sys
 
@@ -80,6 +81,7 @@ def write_npz(folder, labels):
         ([DIGITS, "--coordinator=a:1", "--processes=2", "--process_id=2"], "0 to 1"),
         ([DIGITS, "--config.optimizer.schedule=plateau", "--config.eval.every_steps=0"], "eval."),
         (["--config=configs/vgg16.py:cifar10", "--config.data.dir=/nowhere"], "vgg_jax.prepare"),
+        ([DIGITS, "--config.seed", "-1"], "config.seed=-1: must be"),
         ([DIGITS, "--workdir=/proc/run"], "--workdir"),
     ],
     ids=lambda value: value[-1].rpartition("config.")[2] if isinstance(value, list) else "",
@@ -151,3 +153,48 @@ def test_import_is_light_and_without_tensorflow():
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.split() == ["True", "False"]
+
+
+def test_an_incomplete_config_is_named_in_two_lines(command, tmp_path):
+    path = tmp_path / "own.py"
+    path.write_text(
+        "from ml_collections import ConfigDict\ndef get_config(): return ConfigDict()\n"
+    )
+    status, stderr = command(f"--config={path}")
+    assert status == 2
+    assert "problems" in stderr.splitlines()[0]
+    assert "config.seed is missing" in stderr
+    assert len(stderr.splitlines()) <= 10
+
+
+def test_own_photos_are_named_by_their_folder(tmp_path, monkeypatch, pytestconfig, capsys):
+    folder = tmp_path / "my pets.v2"
+    for split in ("train", "val"):
+        for name in ("cats", "dogs"):
+            (folder / split / name).mkdir(parents=True)
+            for i in range(2):
+                pixels = np.full((40, 40, 3), 60 * i, np.uint8)
+                cv2.imwrite(str(folder / split / name / f"{i}.png"), pixels)
+    monkeypatch.chdir(pytestconfig.rootpath)
+    arguments = [
+        "--config=configs/vgg11.py",
+        "--config.data.source=folder",
+        f"--config.data.dir={folder}",
+        "--config.data.eval_split=val",
+        "--config.data.image_size=8",
+        "--config.data.eval_resize=8",
+        "--config.data.scale=(8,8)",
+        "--config.data.batch_size=4",
+        "--config.data.workers=0",
+        "--config.eval.batch_size=4",
+        "--config.model.stages=('3-4','3-8')",
+        "--config.model.head=linear",
+        "--config.steps=1",
+        f"--workdir={tmp_path}/run",
+    ]
+    assert train.main(arguments) == 0
+    said = capsys.readouterr().out
+    assert "my pets.v2 val top-1" in said
+    assert "the data has 2 classes and the network 1,000" in said
+    protocol = json.loads((tmp_path / "run" / "summary.json").read_text())["protocol"]
+    assert (protocol["dataset"], protocol["split"]) == ("my pets.v2", "val")

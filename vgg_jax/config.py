@@ -2,6 +2,7 @@
 
 import ast
 import importlib.util
+import inspect
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -42,7 +43,7 @@ def load_config(spec: str, overrides: Sequence[str] = ()) -> ConfigDict:
     if path.endswith(".json"):
         config = stored_config(Path(spec))
     else:
-        config = _config_function(Path(path))(argument)
+        config = _called(_config_function(Path(path)), argument, path)
     for override in overrides:
         name, equals, text = override.partition("=")
         if not name.startswith(OVERRIDE):
@@ -89,10 +90,19 @@ def _from_json(value: Any) -> Any:
 def split_overrides(argv: Sequence[str]) -> tuple[list[str], list[str]]:
     """Returns the `--config.key=value` arguments of a command line, and all others.
 
-    To be parsed apart: argparse would take what follows them for more of them.
+    To be parsed apart: argparse would take what follows them for more of them. A value may follow
+    after a space, as it may with Abseil's flags.
     """
-    overrides = [argument for argument in argv if argument.startswith(OVERRIDE)]
-    return overrides, [argument for argument in argv if not argument.startswith(OVERRIDE)]
+    overrides: list[str] = []
+    others: list[str] = []
+    rest = iter(argv)
+    for argument in rest:
+        if not argument.startswith(OVERRIDE):
+            others.append(argument)
+            continue
+        value = None if "=" in argument else next(rest, None)
+        overrides.append(argument if value is None else f"{argument}={value}")
+    return overrides, others
 
 
 def override_arguments(changes: Mapping[str, Any]) -> list[str]:
@@ -109,6 +119,17 @@ def flatten(config: ConfigDict) -> dict[str, Any]:
         else:
             flat[key] = value
     return flat
+
+
+def _called(get_config: Callable[..., Any], argument: str, path: str) -> ConfigDict:
+    """Calls a config file's function, which may take no argument if none is given."""
+    takes_one = bool(inspect.signature(get_config).parameters)
+    if argument and not takes_one:
+        raise UserError(f"get_config of {path} takes no argument: leave out ':{argument}'")
+    config = get_config(argument) if takes_one else get_config()
+    if not isinstance(config, ConfigDict):
+        raise UserError(f"get_config of {path} returns no ConfigDict; change one of configs.base")
+    return config
 
 
 def _config_function(path: Path) -> Callable[[str], ConfigDict]:

@@ -99,12 +99,12 @@ def _measure(args: argparse.Namespace, overrides: list[str]) -> dict[str, Any]:
 
 def _open_data(args: argparse.Namespace, overrides: list[str]) -> "tuple[Source, str]":
     from vgg_jax.data.folder import open_folder
-    from vgg_jax.data.sources import open_source
+    from vgg_jax.data.sources import data_name, open_source
 
     if args.folder is not None:
         return open_folder(str(args.folder), "", ()), str(args.folder)
     data = load_config(args.config, overrides).data
-    return open_source(data, data.eval_split), f"{data.name} {data.eval_split}".rstrip()
+    return open_source(data, data.eval_split), f"{data_name(data)} {data.eval_split}".rstrip()
 
 
 if __name__ == "__main__":

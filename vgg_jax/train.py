@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 
 from vgg_jax.cli import EXIT_INTERRUPTED, CommandParser, run_command
-from vgg_jax.config import load_config
+from vgg_jax.config import load_config, split_overrides
 
 EXIT_NON_FINITE = 3
 EXIT_STORAGE = 5
@@ -51,8 +51,9 @@ def main(argv: list[str]) -> int:
     parser.add_argument(
         "--process_id", type=int, metavar="I", help="number of this process, from 0"
     )
-    arguments, overrides = parser.parse_known_args(argv)
-    config = load_config(arguments.config, overrides)
+    overrides, others = split_overrides(argv)
+    arguments, unknown = parser.parse_known_args(others)
+    config = load_config(arguments.config, [*overrides, *unknown])
     workdir = arguments.workdir or Path("runs") / _run_name(arguments.config)
 
     # Imported late: --help and a mistyped key answer at once.

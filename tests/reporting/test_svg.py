@@ -21,6 +21,8 @@ def ticks(chart: str) -> list[str]:
         (0.0, 47_000.0, False, ["0", "20k", "40k"]),
         (1.5, 3.1, True, ["1.5", "2", "2.5", "3"]),
         (0.1, 9.0, True, ["0.1", "0.2", "0.5", "1", "2", "5"]),
+        (3.01e-5, 3.09e-5, False, ["3.02e-5", "3.04e-5", "3.06e-5", "3.08e-5"]),
+        (2.30011, 2.30019, False, ["2.30012", "2.30014", "2.30016", "2.30018"]),
         (1e-5, 1e1, True, ["1e-5", "1e-4", "0.001", "0.01", "0.1", "1", "10"]),
     ],
 )
@@ -47,6 +49,7 @@ def test_what_has_no_place_is_left_out():
 def test_constant_and_single_values_are_drawn():
     assert "<polyline" in line_chart([("a", [(0, 3.0), (1, 3.0)])], **INK)
     assert "<circle" in line_chart([("a", [(7, 3.0)])], **INK)
+    assert "<circle" in line_chart([("a", [(7, 3.0), (7, 3.0)])], **INK)  # a line of no length
 
 
 def test_names_are_escaped():

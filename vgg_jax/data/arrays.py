@@ -58,7 +58,10 @@ class Subset(Source):
 
 def missing_split(data_set: str, split: str, known: list[str]) -> UserError:
     """Returns the error for a split that a data set does not have."""
-    return UserError(f"{data_set} has no split {split!r}; it has: {', '.join(known) or 'none'}")
+    return UserError(
+        f"{data_set} has no split {split!r}; it has: {', '.join(known) or 'none'}.\n"
+        "Name them by --config.data.train_split and --config.data.eval_split"
+    )
 
 
 def open_digits(split: str) -> ArraySource:

@@ -38,6 +38,7 @@ class TrainPipeline:
     Attributes:
       num_examples: N, of the source.
       batches_per_epoch: N / B, not rounded.
+      class_names: of the source.
       unreadable: indices of the examples that `iterate` met and that could not be decoded.
     """
 
@@ -65,6 +66,7 @@ class TrainPipeline:
         """
         self.num_examples = len(source)
         self.batches_per_epoch = len(source) / data.batch_size
+        self.class_names = source.class_names
         self.unreadable: set[int] = set()
         self._seed = seed
         self._batch_size = data.batch_size

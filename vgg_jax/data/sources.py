@@ -1,6 +1,7 @@
 """Where examples come from: `open_source` gives random access to a split of a data set."""
 
 import zlib
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,15 @@ from vgg_jax.data.folder import open_folder
 from vgg_jax.data.source import Source
 from vgg_jax.errors import UserError, unknown_name
 
-__all__ = ["SOURCES", "ArraySource", "Source", "check_labels", "fingerprint", "open_source"]
+__all__ = [
+    "SOURCES",
+    "ArraySource",
+    "Source",
+    "check_labels",
+    "data_name",
+    "fingerprint",
+    "open_source",
+]
 
 SOURCES = ("digits", "folder", "npz", "tfds")
 
@@ -38,6 +47,22 @@ def open_source(data: Any, split: str) -> Source:
 
             return open_tfds(data.name, data.dir, split)
     raise unknown_name("data.source", data.source, SOURCES)
+
+
+def data_name(data: Any) -> str:
+    """Returns the name of the data set that a config names, to print beside its numbers.
+
+    Of files of the user's, that of the folder or file; `data.name` is a preset's then.
+    """
+    match data.source:
+        case "folder" | "npz" if data.dir is not None:
+            path = Path(data.dir).expanduser().resolve()
+            if path.is_file():
+                return path.stem
+            return data.name if data.source == "npz" else path.name
+        case "digits":
+            return "digits"
+    return data.name
 
 
 def fingerprint(source: Source) -> str:

@@ -28,6 +28,7 @@ def published_cifar(config: dict[str, Any]) -> list[dict[str, str]]:
         row
         for row in read_published("cifar")
         if row["dataset"] == config.get("data.name")
+        and config.get("data.source") != "folder"  # own photos under a preset's name
         and row["net"] in names
         and row["norm"] == config.get("model.norm")
         and config.get("model.stages") is None

@@ -67,7 +67,7 @@ def overview(runs: Sequence[StoredRun]) -> str:
                 str(config.get("model.variant", "")),
                 str(config.get("model.norm", "")),
                 str(config.get("model.kernel_init", "")),
-                str(config.get("data.name", summary.get("protocol", {}).get("dataset", ""))),
+                str(summary.get("protocol", {}).get("dataset", config.get("data.name", ""))),
                 f"{int(run.lines[-1]['step']):,}" if run.lines else "",
                 _percent(run.last("eval/top1")),
                 _percent(run.best("eval/top1")),

@@ -48,19 +48,17 @@ def line_chart(
     y_axis = _Axis(ys, HEIGHT - _BOTTOM, _TOP, _log_ticks if log_y else _round_ticks)
     parts = [_grid(x_axis, y_axis, log_y), _labels(x_label, y_label)]
     for i, (name, points) in enumerate(kept):
-        path = " ".join(
-            f"{x_axis(x):.1f},{y_axis(math.log10(y) if log_y else y):.1f}" for x, y in points
-        )
+        places = [f"{x_axis(x):.1f},{y_axis(math.log10(y) if log_y else y):.1f}" for x, y in points]
         dashes = (
             f' stroke-dasharray="{2 + 4 * (i // SERIES_COLORS)} 4"' if i >= SERIES_COLORS else ""
         )
         mark = f'class="line s{i % SERIES_COLORS}"{dashes}'
         title = f"<title>{escape(name)}</title>"
-        if len(points) == 1:
-            x, y = path.split(",")
+        if len(set(places)) == 1:  # a line of no length would not be seen
+            x, y = places[0].split(",")
             parts.append(f'<circle {mark} cx="{x}" cy="{y}" r="3">{title}</circle>')
         else:
-            parts.append(f'<polyline {mark} points="{path}">{title}</polyline>')
+            parts.append(f'<polyline {mark} points="{" ".join(places)}">{title}</polyline>')
     return _svg(WIDTH, HEIGHT, f"{y_label} over {x_label}", parts)
 
 
@@ -168,19 +166,19 @@ def _thinned(points: Points) -> Points:
 
 def _grid(x_axis: _Axis, y_axis: _Axis, log_y: bool) -> str:
     parts = []
-    for tick in y_axis.ticks:
+    y_texts = _numbers([10.0**tick if log_y else tick for tick in y_axis.ticks])
+    for tick, text in zip(y_axis.ticks, y_texts, strict=True):
         y = y_axis(tick)
-        text = _number(10.0**tick) if log_y else _number(tick)
         parts.append(
             f'<line class="grid" x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
             f'<text class="tick" x="{_LEFT - 5}" y="{y + 4:.1f}" text-anchor="end">{text}</text>'
         )
-    for tick in x_axis.ticks:
+    for tick, text in zip(x_axis.ticks, _numbers(x_axis.ticks), strict=True):
         x = x_axis(tick)
         parts.append(
             f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="{_TOP}" y2="{HEIGHT - _BOTTOM}"/>'
             f'<text class="tick" x="{x:.1f}" y="{HEIGHT - _BOTTOM + 16}" text-anchor="middle">'
-            f"{_number(tick)}</text>"
+            f"{text}</text>"
         )
     return "".join(parts)
 
@@ -227,13 +225,25 @@ def _ramp(share: float) -> str:
     return "#" + "".join(f"{channel:02x}" for channel in mixed)
 
 
-def _number(value: float) -> str:
-    """Returns a tick's number, short: 0.25, 20k, 1e-5."""
+def _numbers(values: Sequence[float]) -> list[str]:
+    """Returns the numbers of ticks, with as many digits as tell them apart."""
+    for digits in range(3, 12):
+        texts = [_number(value, digits) for value in values]
+        if len(set(texts)) == len(values):
+            break
+    return texts
+
+
+def _number(value: float, digits: int = 3) -> str:
+    """Returns a number, short: 0.25, 20k, 1e-5."""
     if abs(value) < 1e-12:
         return "0"
     if abs(value) >= 10_000:
-        return f"{value / 1000:g}k"
-    return f"{value:.0e}".replace("e-0", "e-") if abs(value) < 1e-3 else f"{value:.3g}"
+        return f"{value / 1000:.{digits + 3}g}k"
+    if abs(value) >= 1e-3:
+        return f"{value:.{digits}g}"
+    mantissa, _, exponent = f"{value:.{digits - 1}e}".partition("e")
+    return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
 
 
 def _svg(width: float, height: float, description: str, parts: Sequence[str]) -> str:

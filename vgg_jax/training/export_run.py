@@ -9,7 +9,7 @@ import numpy as np
 from vgg_jax.data.crops import eval_resize
 from vgg_jax.data.preprocessing import Preprocessing
 from vgg_jax.data.source import Source
-from vgg_jax.data.sources import open_source
+from vgg_jax.data.sources import data_name, open_source
 from vgg_jax.errors import UserError
 from vgg_jax.runs.directory import CHECKPOINTS, CONFIG_FILE, read_config
 from vgg_jax.training.checkpoints import Checkpoints
@@ -55,4 +55,4 @@ def load_run(workdir: Path) -> tuple[Weights, Source, str]:
     names = tuple(source.class_names)
     names += tuple(map(str, range(len(names), model.num_classes)))  # classes without an example
     weights = Weights(model, state.eval_variables(), preprocessing, names, origin)
-    return weights, source, f"{data.name} {data.eval_split}".rstrip()
+    return weights, source, f"{data_name(data)} {data.eval_split}".rstrip()

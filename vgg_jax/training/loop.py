@@ -10,6 +10,7 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
+from vgg_jax.data.sources import data_name
 from vgg_jax.distributed import all_or_none, exit_if_peer_lost, global_max
 from vgg_jax.evaluation.scoring import accuracies
 from vgg_jax.json_files import write_json
@@ -129,7 +130,7 @@ def _summary(
         "steps": int(state.step),
         "metrics": recorder.last,
         "protocol": {
-            "dataset": config.data.name,
+            "dataset": data_name(config.data),
             "split": config.data.eval_split,
             "crop": run.eval_data.crop,
             "image_size": config.data.image_size,
@@ -168,12 +169,18 @@ def _newest_state(
 def _announcement(config: ConfigDict, run: Run, workdir: Path, state: TrainState) -> list[str]:
     start = int(state.step)
     lines = [
-        f"{config.model.variant} ({_parameters(state):,} parameters) on {config.data.name}: "
+        f"{config.model.variant} ({_parameters(state):,} parameters) on {data_name(config.data)}: "
         f"{run.train_data.num_examples:,} training and {run.eval_data.num_examples:,} "
         f"{config.data.eval_split} images, {run.total_steps:,} steps of "
         f"{config.data.batch_size}, {run.parallel.devices} {jax.default_backend()} device(s)",
         f"run directory {workdir}",
     ]
+    named = len(run.train_data.class_names)
+    if named < config.model.num_classes:
+        lines.append(
+            f"the data has {named} classes and the network {config.model.num_classes:,}: if these "
+            f"are all, give --config.model.num_classes={named}"
+        )
     if config.init.weights is not None and not start:
         lines.append(describe_start(config, run.model))
     if start:

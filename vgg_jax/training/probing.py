@@ -8,6 +8,7 @@ from pathlib import Path
 import jax
 from ml_collections import ConfigDict
 
+from vgg_jax.data.sources import data_name
 from vgg_jax.models.vgg import ACTIVATIONS
 from vgg_jax.probes.gradients import Measured, layer_statistics
 from vgg_jax.probes.noise import gradient_noise
@@ -51,7 +52,7 @@ class Probe:
             "norm": config.model.norm,
             "activation": config.model.activation,
             "pooling": config.model.pooling,
-            "data": config.data.name,
+            "data": data_name(config.data),
             "batch_size": config.data.batch_size,
             "seed": config.seed,
         }

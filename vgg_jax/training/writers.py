@@ -13,6 +13,7 @@ from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.summary import scalar
 
+from vgg_jax.data.sources import data_name
 from vgg_jax.progress import Progress
 from vgg_jax.runs.directory import (
     METRICS_FILE,
@@ -149,7 +150,7 @@ class Recorder:
         self._write(step, {f"eval/{name}": value for name, value in scores.items()})
         data = self._config.data
         self.say(
-            f"step {step}: {data.name} {data.eval_split} "
+            f"step {step}: {data_name(data)} {data.eval_split} "
             f"top-1 {scores['top1']:.2%}, top-5 {scores['top5']:.2%}, loss {scores['loss']:.4f} "
             f"({scores['examples']:,} examples, {self._run.eval_data.crop})"
         )

@@ -100,6 +100,8 @@ def read_state_dict(path: str | PathLike[str]) -> dict[str, np.ndarray]:
 
 
 def _read_pickle(path: str | PathLike[str]) -> dict[str, np.ndarray]:
+    if not Path(path).is_file():
+        raise UserError(f"no weights file {path}")
     try:
         import torch
     except ImportError as error:
@@ -110,8 +112,6 @@ def _read_pickle(path: str | PathLike[str]) -> dict[str, np.ndarray]:
 
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise UserError(f"no weights file {path}") from error
     except pickle.UnpicklingError as error:
         raise UserError(
             f"{path} is truncated, or holds more than tensors, which could run code:\n"
