@@ -7,7 +7,7 @@ python -m vgg_jax.summarize --config=configs/vgg16.py:cifar10,bn [--config.model
 from collections.abc import Iterator
 
 from vgg_jax.cli import CommandParser, run_command
-from vgg_jax.config import load_config
+from vgg_jax.config import load_config, split_overrides
 from vgg_jax.errors import UserError
 from vgg_jax.models import VGG, build_model
 from vgg_jax.models.summary import Summary, receptive_field, summarize_model
@@ -20,7 +20,9 @@ def main(argv: list[str]) -> int:
     network.add_argument("--variant", help="a network of the paper by name, with its own head")
     network.add_argument("--config", help="a config file; --config.KEY=VALUE changes a key")
     parser.add_argument("--image_size", type=int, help="pixels, with --variant; 224 if not given")
-    args, others = parser.parse_known_args(argv)
+    overrides, rest = split_overrides(argv)
+    args, unknown = parser.parse_known_args(rest)
+    others = [*overrides, *unknown]
 
     if args.variant is not None:
         if others:
