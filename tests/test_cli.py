@@ -1,7 +1,12 @@
 """Command lines: their arguments, and how user errors leave them."""
 
+import importlib.metadata
+from pathlib import Path
+
 import pytest
 
+import vgg_jax
+from vgg_jax.__main__ import main as package_main
 from vgg_jax.cli import CommandParser, run_command
 from vgg_jax.errors import UserError
 
@@ -40,3 +45,16 @@ def test_wrong_arguments_get_two_lines(arguments, message):
     assert str(error.value).splitlines()[1:] == [
         "Run python -m vgg_jax.some --help for the options."
     ]
+
+
+def test_the_package_lists_its_commands_and_tells_its_version(capsys):
+    assert package_main([]) == 0
+    *lines, last = capsys.readouterr().out.splitlines()
+    assert last == "Each has --help."
+    listed = {line.split()[2].removeprefix("vgg_jax.") for line in lines}
+    folder = Path(vgg_jax.__file__).parent
+    commands = {p.stem for p in folder.glob("*.py") if "run_command(main)" in p.read_text()}
+    assert listed == commands - {"__main__"}
+    assert all(len(line.split(maxsplit=3)[3]) > 20 for line in lines)
+    assert package_main(["--version"]) == 0
+    assert capsys.readouterr().out.strip() == importlib.metadata.version("vgg_jax")
