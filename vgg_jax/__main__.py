@@ -1,7 +1,9 @@
 """Lists the commands of vgg_jax, or tells its version.
 
-python -m vgg_jax
-python -m vgg_jax --version
+    python -m vgg_jax
+    python -m vgg_jax --version
+
+Each command has a help of its own.
 """
 
 import ast
