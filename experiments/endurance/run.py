@@ -49,8 +49,10 @@ def main(argv: list[str]) -> int:
     out = arguments.out
     if not arguments.redraw:
         measure(arguments.preset, [arguments.part] if arguments.part else PARTS, out, parser, argv)
-    stored(out / FILES["steps"])
-    draw(out / FILES["steps"], out / "endurance.png")
+    if not any((out / name).exists() for name in FILES.values()):
+        stored(out / FILES["steps"])
+    if (out / FILES["steps"]).exists():
+        draw(out / FILES["steps"], out / "endurance.png")
     (out / "table.md").write_text(tables(out))
     return 0
 
@@ -224,23 +226,23 @@ def curves(table: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def tables(out: Path) -> str:
-    """Returns the tables as Markdown."""
-    text = ""
-    lines = []
-    for name, values in curves(read_table(out / FILES["steps"])).items():
-        quarters = [np.median(part) for part in np.array_split(values, 4)]
-        lines.append([name, *(f"{value:.3g}" for value in quarters), f"{values.max():.3g}"])
-    head = ["median of each quarter", "1st", "2nd", "3rd", "4th", "highest"]
-    text += markdown(head, lines, "lrrrrr")
+    """Returns the tables of what is stored as Markdown."""
+    parts = []
+    if (out / FILES["steps"]).exists():
+        rows = []
+        for name, values in curves(read_table(out / FILES["steps"])).items():
+            quarters = [np.median(part) for part in np.array_split(values, 4)]
+            rows.append([name, *(f"{value:.3g}" for value in quarters), f"{values.max():.3g}"])
+        head = ["median of each quarter", "1st", "2nd", "3rd", "4th", "highest"]
+        parts.append(markdown(head, rows, "lrrrrr"))
     if (out / FILES["sweep"]).exists():
         content = read_json(out / FILES["sweep"])
         rows = [[key.replace("_", " "), content[key]] for key in content]
-        text += "\n" + markdown(["sweep", ""], rows)
+        parts.append(markdown(["sweep", ""], rows))
     if (out / FILES["photos"]).exists():
         rows = [list(row.values()) for row in read_json(out / FILES["photos"])]
-        head = ["photos", "scored", "seconds", "peak memory [MB]"]
-        text += "\n" + markdown(head, rows, "rrrr")
-    return text
+        parts.append(markdown(["photos", "scored", "seconds", "peak memory [MB]"], rows, "rrrr"))
+    return "\n".join(parts)
 
 
 if __name__ == "__main__":
