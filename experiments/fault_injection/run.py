@@ -127,7 +127,7 @@ def disturbed_run(workdir: Path, todo: list[Fault], rng: random.Random) -> list[
                 fault.after(workdir)
         output, warnings = ends[0][1], int(at_rest is not NOTHING)
         finished = f"finished after step {STEPS}" in output
-        ending = at_rest if striking is NOTHING else striking
+        ending = at_rest if striking is NOTHING or finished else striking
         promised = kept_promise(ending, ends, warnings)
         if at_rest is not NOTHING:
             rows.append(Row(at_rest.name, rest_moment, _statuses(ends), promised))

@@ -14,7 +14,8 @@ from vgg_jax.cli import EXIT_INTERRUPTED
 class StopRequest:
     """While entered, notes a SIGTERM, SIGHUP or SIGINT instead of dying of it.
 
-    More of them change nothing, but a second SIGINT (Ctrl-C) raises KeyboardInterrupt.
+    More of them change nothing, then and until the process ends; but a second SIGINT (Ctrl-C)
+    raises KeyboardInterrupt.
 
     Attributes:
       received: what arrived first, or None.
@@ -37,7 +38,9 @@ class StopRequest:
         traceback: TracebackType | None,
     ) -> None:
         for number, handler in self._previous.items():
-            signal.signal(number, handler)
+            # Everything is saved: another request to stop need not kill what remains to be said.
+            done = self.received is not None and number != signal.SIGINT
+            signal.signal(number, signal.SIG_IGN if done else handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if number == signal.SIGINT:
