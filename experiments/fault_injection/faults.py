@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from experiments.fault_injection.victim import Victim, checkpoints
+from experiments.fault_injection.victim import PHOTOS, Victim, checkpoints
 
 LIMIT_BYTES = 6000  # of any file: less than a checkpoint's largest, more than what is there
 
@@ -29,6 +29,7 @@ class Fault:
         must resume from.
       after: takes it back, where nobody else can.
       processes: of the run.
+      photos: whether the run trains on image files.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Fault:
     before: Callable[[Path, random.Random], tuple[str, int]] | None = None
     after: Callable[[Path], None] | None = None
     processes: int = 1
+    photos: bool = False
 
 
 def _signals(*numbers: signal.Signals) -> Callable[[Victim, random.Random], str]:
@@ -142,6 +144,32 @@ def _restore_config(workdir: Path) -> None:
     shutil.move(workdir.with_name("config.json"), workdir / "config.json")
 
 
+def _damage_photo(victim: Victim, rng: random.Random) -> str:
+    victim.wait_for_new_step()
+    assert victim.photos is not None
+    path = rng.choice(sorted(victim.photos.rglob("*.png")))
+    shutil.copy(path, victim.workdir.with_name("spare"))
+    victim.workdir.with_name("spare of").write_text(str(path))
+    os.truncate(path, rng.randrange(60))
+    return "in training"
+
+
+def _restore_photo(workdir: Path) -> None:
+    shutil.move(workdir.with_name("spare"), workdir.with_name("spare of").read_text())
+
+
+def _move_photos(victim: Victim, rng: random.Random) -> str:
+    victim.wait_for_new_step()
+    time.sleep(rng.uniform(0, 1.0))
+    assert victim.photos is not None
+    victim.photos.rename(victim.photos.with_name("photos away"))
+    return "in training"
+
+
+def _photos_back(workdir: Path) -> None:
+    workdir.with_name("photos away").rename(workdir.with_name(PHOTOS))
+
+
 def _kill_one(victim: Victim, rng: random.Random) -> str:
     victim.wait_for_new_step()
     time.sleep(rng.uniform(0, 1.0))
@@ -175,4 +203,8 @@ FAULTS = (
     Fault("config.json damaged", (1, 10), (2,), before=_damage_config, after=_restore_config),
     Fault("SIGKILL to one of two", (1, 20), (KILLED, ABORTED, 4), during=_kill_one, processes=2),
     Fault("SIGTERM to one of two", (1, 20), (0,), during=_stop_one, processes=2),
+    Fault(
+        "image cut short", (1, 15), (2,), during=_damage_photo, after=_restore_photo, photos=True
+    ),
+    Fault("images moved away", (1, 15), (2,), during=_move_photos, after=_photos_back, photos=True),
 )

@@ -5,8 +5,8 @@
 
 A small net trains on digits with a checkpoint every 4 steps. Each fault is done to a start of the
 run; the next start must resume from the newest intact checkpoint, and the finished parameters and
-metrics must be those of a run that nothing happened to, to the last bit. quick: 20 faults; full:
-510. The same command resumes. Writes faults.csv, table.md and record.json; `--redraw` only writes
+metrics must be those of a run that nothing happened to, to the last bit. quick: 22 faults; full:
+540. The same command resumes. Writes faults.csv, table.md and record.json; `--redraw` only writes
 the table again.
 """
 
@@ -22,7 +22,14 @@ from collections import Counter
 from pathlib import Path
 
 from experiments.fault_injection.faults import FAULTS, NOTHING, Fault
-from experiments.fault_injection.victim import STEPS, Victim, checkpoints, read_lines
+from experiments.fault_injection.victim import (
+    PHOTOS,
+    STEPS,
+    Victim,
+    checkpoints,
+    read_lines,
+    write_photos,
+)
 from vgg_jax.cli import run_command
 from vgg_jax.runs.experiments import ExperimentParser, stored
 from vgg_jax.runs.record import Record
@@ -64,8 +71,10 @@ def main(argv: list[str]) -> int:
     if not arguments.redraw:
         arguments.out.mkdir(parents=True, exist_ok=True)
         record = Record(arguments.out, parser.module, argv)
-        for processes in sorted({fault.processes for fault in FAULTS}):
-            faults = [fault for fault in FAULTS if fault.processes == processes]
+        groups: dict[tuple[int, bool], list[Fault]] = {}
+        for fault in FAULTS:
+            groups.setdefault((fault.processes, fault.photos), []).append(fault)
+        for faults in groups.values():
             inject(faults, PRESETS.index(arguments.preset), path)
         record.write()
     (arguments.out / "table.md").write_text(table(read_rows(stored(path))))
@@ -74,7 +83,7 @@ def main(argv: list[str]) -> int:
 
 def inject(faults: list[Fault], preset: int, path: Path) -> None:
     """Does the faults that `path` does not have yet, run after run, and appends their rows."""
-    processes = faults[0].processes
+    processes, photos = faults[0].processes, faults[0].photos
     with tempfile.TemporaryDirectory() as scratch:
         reference = None
         for number in itertools.count():
@@ -84,17 +93,18 @@ def inject(faults: list[Fault], preset: int, path: Path) -> None:
             if not todo:
                 return
             if reference is None:
-                Victim(Path(scratch) / "undisturbed", processes).end()
+                write_photos(Path(scratch) / PHOTOS)
+                Victim(Path(scratch) / "undisturbed", processes, photos=photos).end()
                 reference = outcome(Path(scratch) / "undisturbed")
             workdir = Path(scratch) / str(number) / "run"
-            workdir.parent.mkdir()
+            write_photos(workdir.parent / PHOTOS)
             rows = disturbed_run(workdir, todo, random.Random(f"{number} {done.total()}"))
             identical = outcome(workdir) == reference
             for row in rows:
                 row.identical = identical
             append_rows(path, rows)
             shutil.rmtree(workdir.parent)
-            print(f"{done.total() + len(rows)} faults, {len(todo) - len(rows)} left", flush=True)
+            print(f"{done.total() + len(rows)} faults, {len(todo)} left", flush=True)
 
 
 def disturbed_run(workdir: Path, todo: list[Fault], rng: random.Random) -> list[Row]:
@@ -104,7 +114,7 @@ def disturbed_run(workdir: Path, todo: list[Fault], rng: random.Random) -> list[
     """
     rows: list[Row] = []
     unproven: list[Row] = []  # until a start shows from which step it resumes
-    expected, processes = 0, todo[0].processes
+    expected, processes, photos = 0, todo[0].processes, todo[0].photos
     while True:
         at_rest, striking = NOTHING, NOTHING
         saved = checkpoints(workdir)
@@ -115,7 +125,7 @@ def disturbed_run(workdir: Path, todo: list[Fault], rng: random.Random) -> list[
         rest_moment, moment = "", ""
         if at_rest.before is not None:
             rest_moment, expected = at_rest.before(workdir, rng)
-        victim = Victim(workdir, processes)
+        victim = Victim(workdir, processes, photos=photos)
         if striking.during is not None:
             moment = striking.during(victim, rng)
         elif at_rest.before is not None:

@@ -9,6 +9,9 @@ import sys
 import time
 from pathlib import Path
 
+import cv2
+import numpy as np
+
 STEPS, EVAL, SAVE = 240, 12, 4
 NET = [
     "--config=configs/vgg16.py:digits",
@@ -23,6 +26,14 @@ NET = [
     "--config.log.stuck_after_steps=0",
 ]
 PATIENCE = 300  # seconds for anything
+PHOTOS = "photos"  # a folder beside the run directories, for the kinds of fault that are of data
+FROM_FOLDER = [
+    "--config.data.source=folder",
+    "--config.data.eval_split=train",
+    "--config.data.augment=scale_crop",
+    "--config.data.scale=(8,12)",
+    "--config.data.eval_resize=8",
+]
 
 
 class Victim:
@@ -30,12 +41,14 @@ class Victim:
 
     Attributes:
       workdir: the run directory.
+      photos: the folder of images that it trains on, or None for digits.
       processes: one, or two over loopback.
     """
 
-    def __init__(self, workdir: Path, processes: int = 1) -> None:
+    def __init__(self, workdir: Path, processes: int = 1, *, photos: bool = False) -> None:
         """Starts them."""
         self.workdir = workdir
+        self.photos = workdir.parent / PHOTOS if photos else None
         self._joined: list[str] = []
         if processes > 1:
             with socket.socket() as free:
@@ -57,8 +70,9 @@ class Victim:
     def command(self, index: int) -> list[str]:
         """Returns the command of one of the processes."""
         joined = [*self._joined, f"--process_id={index}"] if self._joined else []
+        data = [] if self.photos is None else [*FROM_FOLDER, f"--config.data.dir={self.photos}"]
         module = [sys.executable, "-m", "vgg_jax.train"]
-        return [*module, *NET, f"--workdir={self.workdir}", *joined]
+        return [*module, *NET, *data, f"--workdir={self.workdir}", *joined]
 
     def wait_for_new_step(self) -> None:
         """Returns when it has made a step past all before, or has ended."""
@@ -96,6 +110,15 @@ class Victim:
         """Waits; returns exit status, output and error output of each process."""
         texts = [process.communicate(timeout=PATIENCE) for process in self.processes]
         return [(p.returncode, *text) for p, text in zip(self.processes, texts, strict=True)]
+
+
+def write_photos(folder: Path) -> None:
+    """Writes 64 small images of noise in two class folders."""
+    rng = np.random.default_rng(0)
+    for index in range(64):
+        path = folder / "train" / str(index % 2) / f"{index}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(path), rng.integers(0, 256, (16, 20, 3), dtype=np.uint8))
 
 
 def read_lines(workdir: Path) -> list[dict[str, float]]:

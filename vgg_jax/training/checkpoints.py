@@ -95,7 +95,7 @@ class Checkpoints:
         Returns once the arrays are copied, before they are on the disk (`wait`).
 
         Args:
-          state: without a device axis (`Parallel.storable`).
+          state: after that step.
           extras: JSON values to keep beside the arrays.
           top1: validation accuracy of this very state, if it was just measured.
 
