@@ -50,6 +50,8 @@ def test_convolutional_endpoints_at_sizes_below_the_head(weights):
     ("images", "endpoints", "message"),
     [
         (PIXELS, ["relu1_3"], "unknown endpoint 'relu1_3'. Did you mean"),
+        (PIXELS, ["block3_pool"], "a name of Keras's: type pool3"),
+        (PIXELS, ["block1_conv2"], "type relu1_2"),
         (PIXELS.astype(np.float32), ["pool1"], "give uint8"),
         (PIXELS[0], ["pool1"], "give uint8"),
         ([], ["pool1"], "0 images"),

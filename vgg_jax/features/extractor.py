@@ -1,6 +1,7 @@
 """Intermediates of a trained network, by name."""
 
 import functools
+import re
 from collections.abc import Sequence
 from os import PathLike
 
@@ -12,6 +13,8 @@ from vgg_jax.data.preprocessing import Encoded, Preprocessing
 from vgg_jax.errors import UserError, unknown_name
 from vgg_jax.models import VGG
 from vgg_jax.weights.store import Weights, load_weights
+
+_KERAS = re.compile(r"block(\d)_(?:conv(\d)|pool)")
 
 
 def extract_features(
@@ -113,6 +116,10 @@ def need_no_head(model: VGG, endpoints: Sequence[str]) -> bool:
     """
     with_head = _endpoint_shapes(model, conv_only=False)
     for name in endpoints:
+        keras = _KERAS.fullmatch(name)
+        if keras:  # whose convolutions end with their ReLU
+            ours = f"relu{keras[1]}_{keras[2]}" if keras[2] else f"pool{keras[1]}"
+            raise UserError(f"endpoint {name!r} is a name of Keras's: type {ours}")
         if name not in with_head:
             raise unknown_name("endpoint", name, with_head)
     return _endpoint_shapes(model, conv_only=True).keys() >= set(endpoints)
