@@ -1,0 +1,48 @@
+"""A run directory as one object."""
+
+import json
+
+import pytest
+
+from configs.base import base
+from vgg_jax.config import as_json
+from vgg_jax.errors import UserError
+from vgg_jax.runs.reader import StoredRun, find_runs
+
+
+@pytest.fixture
+def run(tmp_path):
+    folder = tmp_path / "some" / "run"
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps(as_json(base())))
+    lines = [{"step": 1, "a": 3.0}, {"step": 2, "a": 5.0, "b": 1.0}, {"step": 3, "a": 4.0}]
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    (folder / "metrics.jsonl").write_text(text + '{"step": 4, "a"')
+    (folder / "summary.json").write_text(json.dumps({"command": "python", "steps": 3}))
+    return StoredRun(folder)
+
+
+def test_reads_what_is_there(run):
+    assert run.name == "run"
+    assert run.config["model.variant"] == "D"
+    assert run.summary["steps"] == 3
+    assert run.command == "python"
+    assert run.curve("a") == [(1, 3.0), (2, 5.0), (3, 4.0)]
+    assert (run.last("a"), run.best("a"), run.last("b")) == (4.0, 5.0, 1.0)
+    assert (run.last("c"), run.best("c")) == (None, None)
+
+
+def test_what_is_not_there_is_empty(tmp_path):
+    run = StoredRun(tmp_path)
+    assert (run.config, run.summary, run.lines, run.command) == ({}, {}, [], None)
+
+
+def test_finds_runs_below_a_folder(run, tmp_path):
+    assert [found.path for found in find_runs(tmp_path)] == [run.path]
+
+
+@pytest.mark.parametrize("value", [{"metrics": []}, {"wall_seconds": "1"}, {"command": 1}])
+def test_values_of_another_kind_are_named(run, value):
+    (run.path / "summary.json").write_text(json.dumps(value))
+    with pytest.raises(UserError, match=rf"summary\.json is damaged: {next(iter(value))} is "):
+        _ = run.summary
