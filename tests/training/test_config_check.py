@@ -148,7 +148,7 @@ DRAWN = {
 
 
 # A draw takes seconds: none is spent on making a failing one smaller.
-@settings(quick, max_examples=5, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
+@settings(quick, max_examples=3, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
 @given(st.fixed_dictionaries(DRAWN))
 def test_any_config_from_inside_builds_and_steps(values: dict[str, Any]) -> None:
     if values["model.head"] == "linear":
