@@ -25,8 +25,8 @@ class Fault:
       tries: how often it is done in the presets "quick" and "full".
       statuses: exit statuses that are promised.
       during: does it to a process that trains; returns the moment in words.
-      before: does it to a run directory at rest; returns what was done and the step that the run
-        must resume from.
+      before: does it to a run directory at rest; returns what was done and the steps that the run
+        may resume from.
       after: takes it back, where nobody else can.
       processes: of the run.
       photos: whether the run trains on image files.
@@ -36,7 +36,7 @@ class Fault:
     tries: tuple[int, int]
     statuses: tuple[int, ...]
     during: Callable[[Victim, random.Random], str] | None = None
-    before: Callable[[Path, random.Random], tuple[str, int]] | None = None
+    before: Callable[[Path, random.Random], tuple[str, set[int]]] | None = None
     after: Callable[[Path], None] | None = None
     processes: int = 1
     photos: bool = False
@@ -117,27 +117,31 @@ DAMAGES: dict[str, Callable[[Path, random.Random], None]] = {
 }
 
 
-def _damage(workdir: Path, rng: random.Random) -> tuple[str, int]:
+def _damage(workdir: Path, rng: random.Random) -> tuple[str, set[int]]:
     *_, before, newest = checkpoints(workdir)
     folder = workdir / "checkpoints" / str(newest)
     path = rng.choice(sorted(p for p in folder.rglob("*") if p.is_file() and p.stat().st_size))
     name = rng.choice(sorted(DAMAGES))
     DAMAGES[name](path, rng)
-    return f"{name}: {path.relative_to(folder).parts[-1][:24]}", before
+    moment = f"{name}: {path.relative_to(folder).parts[-1][:24]}"
+    if (folder.parent / f".seal-{newest}.json").exists():
+        return moment, {before}
+    # Killed between a save and its seal: the arrays decide, whatever became of other files.
+    return moment, {before, newest}
 
 
-def _damage_metrics(workdir: Path, rng: random.Random) -> tuple[str, int]:
+def _damage_metrics(workdir: Path, rng: random.Random) -> tuple[str, set[int]]:
     with (workdir / "metrics.jsonl").open("ab") as file:
         file.write(bytes(rng.randrange(1, 5000)) + b'\n[1, 2]\n{"step": 1')
-    return "zeros, another value and half a line at the end", checkpoints(workdir)[-1]
+    return "zeros, another value and half a line at the end", {checkpoints(workdir)[-1]}
 
 
-def _damage_config(workdir: Path, rng: random.Random) -> tuple[str, int]:
+def _damage_config(workdir: Path, rng: random.Random) -> tuple[str, set[int]]:
     path = workdir / "config.json"
     shutil.copy(path, workdir.with_name("config.json"))
     content = rng.choice(["", "{", "null", "[]", '{"seed": 0}', "[" * 10_000])
     path.write_text(content)
-    return f"{content[:12]!r}", checkpoints(workdir)[-1]
+    return f"{content[:12]!r}", {checkpoints(workdir)[-1]}
 
 
 def _restore_config(workdir: Path) -> None:

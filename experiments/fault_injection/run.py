@@ -114,7 +114,8 @@ def disturbed_run(workdir: Path, todo: list[Fault], rng: random.Random) -> list[
     """
     rows: list[Row] = []
     unproven: list[Row] = []  # until a start shows from which step it resumes
-    expected, processes, photos = 0, todo[0].processes, todo[0].photos
+    expected = {0}
+    processes, photos = todo[0].processes, todo[0].photos
     while True:
         at_rest, striking = NOTHING, NOTHING
         saved = checkpoints(workdir)
@@ -137,8 +138,9 @@ def disturbed_run(workdir: Path, todo: list[Fault], rng: random.Random) -> list[
                 fault.after(workdir)
         output, warnings = ends[0][1], int(at_rest is not NOTHING)
         finished = f"finished after step {STEPS}" in output
-        ending = at_rest if striking is NOTHING or finished else striking
-        promised = kept_promise(ending, ends, warnings)
+        promised = striking is not NOTHING and kept_promise(striking, ends, warnings)
+        if striking is NOTHING or finished:  # a strike may come too late to end it
+            promised |= kept_promise(at_rest, ends, warnings)
         if at_rest is not NOTHING:
             rows.append(Row(at_rest.name, rest_moment, _statuses(ends), promised))
             unproven.append(rows[-1])
@@ -146,7 +148,7 @@ def disturbed_run(workdir: Path, todo: list[Fault], rng: random.Random) -> list[
         if "run directory" in output or finished:
             found = re.search(r"resuming after step (\d+)", output)
             for row in unproven:
-                row.resumed = finished or int(found[1] if found else 0) == expected
+                row.resumed = finished or int(found[1] if found else 0) in expected
             unproven = []
         if striking is not NOTHING and not finished:  # else it came too late
             rows.append(Row(striking.name, moment, _statuses(ends), promised))
@@ -154,7 +156,7 @@ def disturbed_run(workdir: Path, todo: list[Fault], rng: random.Random) -> list[
             todo.remove(striking)
         if finished:
             return rows
-        expected = max(checkpoints(workdir), default=0)
+        expected = {max(checkpoints(workdir), default=0)}
 
 
 def _choose(rng: random.Random, faults: list[Fault]) -> Fault:

@@ -143,5 +143,5 @@ def last_step(workdir: Path) -> int:
 def checkpoints(workdir: Path) -> list[int]:
     """Returns the steps of the complete checkpoints, oldest first."""
     folder = workdir / "checkpoints"
-    complete = folder.glob("*/commit_success.txt")  # Orbax writes it last
-    return sorted(int(path.parent.name) for path in complete if path.parent.name.isdecimal())
+    names = [path.name for path in folder.iterdir()] if folder.exists() else []
+    return sorted(int(name) for name in names if name.isdecimal())
