@@ -138,9 +138,9 @@ def disturbed_run(workdir: Path, todo: list[Fault], rng: random.Random) -> list[
                 fault.after(workdir)
         output, warnings = ends[0][1], int(at_rest is not NOTHING)
         finished = f"finished after step {STEPS}" in output
-        promised = striking is not NOTHING and kept_promise(striking, ends, warnings)
-        if striking is NOTHING or finished:  # a strike may come too late to end it
-            promised |= kept_promise(at_rest, ends, warnings)
+        ending = at_rest if striking is NOTHING else striking
+        # A strike may come too late to end it: then its status is of no account.
+        promised = said_little(ends, warnings) and (finished or kept_promise(ending, ends))
         if at_rest is not NOTHING:
             rows.append(Row(at_rest.name, rest_moment, _statuses(ends), promised))
             unproven.append(rows[-1])
@@ -163,21 +163,21 @@ def _choose(rng: random.Random, faults: list[Fault]) -> Fault:
     return rng.choice(faults) if faults else NOTHING
 
 
-def kept_promise(fault: Fault, ends: list[tuple[int, str, str]], warnings: int) -> bool:
-    """Returns whether the processes ended as promised, and said so in a few lines.
+def kept_promise(fault: Fault, ends: list[tuple[int, str, str]]) -> bool:
+    """Returns whether the processes ended as promised: (status, output, error output) of each."""
+    return all(status in fault.statuses for status, _, _ in ends)
+
+
+def said_little(ends: list[tuple[int, str, str]], warnings: int) -> bool:
+    """Returns whether processes that ended by themselves wrote a few lines, and no traceback.
 
     Args:
-      fault: what ended them.
       ends: exit status, output and error output of each.
       warnings: lines that what was done before may add.
     """
+    texts = [errors for status, _, errors in ends if status >= 0]
     lines = MOST_LINES + warnings
-    for status, _, errors in ends:
-        if status not in fault.statuses:
-            return False
-        if status >= 0 and ("Traceback" in errors or len(errors.splitlines()) > lines):
-            return False
-    return True
+    return not any("Traceback" in text or len(text.splitlines()) > lines for text in texts)
 
 
 def outcome(workdir: Path) -> tuple[dict[str, bytes], list[dict[str, float]]]:
