@@ -74,9 +74,12 @@ def main(argv: list[str]) -> int:
         groups: dict[tuple[int, bool], list[Fault]] = {}
         for fault in FAULTS:
             groups.setdefault((fault.processes, fault.photos), []).append(fault)
-        for faults in groups.values():
-            inject(faults, PRESETS.index(arguments.preset), path)
-        record.write()
+        try:
+            for faults in groups.values():
+                inject(faults, PRESETS.index(arguments.preset), path)
+        finally:  # Ctrl-C leaves what was done so far
+            record.write()
+            (arguments.out / "table.md").write_text(table(read_rows(path)))
     (arguments.out / "table.md").write_text(table(read_rows(stored(path))))
     return 0
 
