@@ -259,6 +259,7 @@ def measure_pipeline(encoded: list[bytes], preset: Preset) -> list[dict]:
                     "image_size": CROP,
                     "batch_size": preset.batch_size,
                     "augment": "scale_crop",
+                    "on_error": "raise",
                     "scale": (256, 512),
                     "workers": workers,
                 }
