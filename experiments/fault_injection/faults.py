@@ -192,8 +192,9 @@ NOTHING = Fault("nothing", (0, 0), (0,))
 TERM, HUP, INT = signal.SIGTERM, signal.SIGHUP, signal.SIGINT
 KILLED, ABORTED = -signal.SIGKILL, -signal.SIGABRT
 FAULTS = (
-    Fault("SIGKILL to one of two", (1, 20), (KILLED, ABORTED, 4), during=_kill_one, processes=2),
-    Fault("SIGTERM to one of two", (1, 20), (0,), during=_stop_one, processes=2),
+    Fault(
+        "image cut short", (1, 15), (2,), during=_damage_photo, after=_restore_photo, photos=True
+    ),
     Fault("images moved away", (1, 15), (2,), during=_move_photos, after=_photos_back, photos=True),
     Fault("SIGKILL", (4, 150), (KILLED,), during=_kill),
     Fault("SIGKILL while it starts", (1, 20), (KILLED,), during=_kill_early),
@@ -208,7 +209,7 @@ FAULTS = (
     Fault("newest checkpoint damaged", (3, 100), (0,), before=_damage),
     Fault("metrics.jsonl damaged", (1, 10), (0,), before=_damage_metrics),
     Fault("config.json damaged", (1, 10), (2,), before=_damage_config, after=_restore_config),
-    Fault(
-        "image cut short", (1, 15), (2,), during=_damage_photo, after=_restore_photo, photos=True
-    ),
+    # Up to a minute each, until the other process knows.
+    Fault("SIGKILL to one of two", (1, 20), (KILLED, ABORTED, 4), during=_kill_one, processes=2),
+    Fault("SIGTERM to one of two", (1, 20), (0,), during=_stop_one, processes=2),
 )
