@@ -99,9 +99,9 @@ def test_the_stored_config_of_a_run_is_a_config(tmp_path):
 
 def test_a_value_may_follow_after_a_space():
     arguments = ["--workdir", "a", "--config.seed", "-1", "--config.steps=3", "--config.epochs"]
-    overrides, others = split_overrides(arguments)
+    overrides, others = split_overrides([*arguments, "--distributed"])
     assert overrides == ["--config.seed=-1", "--config.steps=3", "--config.epochs"]
-    assert others == ["--workdir", "a"]
+    assert others == ["--workdir", "a", "--distributed"]
     with pytest.raises(UserError, match=r"--config.epochs needs a value"):
         load_config(VGG16, overrides)
 

@@ -154,7 +154,14 @@ def test_an_evaluation_that_a_stop_leaves_out_is_made_when_the_run_resumes(tmp_p
     wait_for_step(stopped, 5, process)
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=120)
-    assert json.loads((stopped / "summary.json").read_text())["steps"] < STEPS
+    reached = json.loads((stopped / "summary.json").read_text())["steps"]
+    assert reached < STEPS
+    # Killed after that evaluation and before the next checkpoint, it is made again, and told once.
+    process = start(*options, "--config.checkpoint.every_steps=1000", f"--workdir={stopped}")
+    while process.poll() is None and metrics(stopped)[-1]["step"] <= reached:
+        time.sleep(0.01)
+    process.kill()
+    process.communicate()
     assert train(*options, f"--workdir={stopped}").returncode == 0
     assert_identical(undisturbed, stopped)
     lines = [

@@ -95,13 +95,13 @@ def split_overrides(argv: Sequence[str]) -> tuple[list[str], list[str]]:
     """
     overrides: list[str] = []
     others: list[str] = []
-    rest = iter(argv)
-    for argument in rest:
-        if not argument.startswith(OVERRIDE):
-            others.append(argument)
-            continue
-        value = None if "=" in argument else next(rest, None)
-        overrides.append(argument if value is None else f"{argument}={value}")
+    rest = list(argv)
+    while rest:
+        argument = rest.pop(0)
+        lacks_value = argument.startswith(OVERRIDE) and "=" not in argument
+        if lacks_value and rest and not rest[0].startswith("--"):
+            argument += f"={rest.pop(0)}"
+        (overrides if argument.startswith(OVERRIDE) else others).append(argument)
     return overrides, others
 
 

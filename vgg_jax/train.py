@@ -23,6 +23,7 @@ from vgg_jax.config import load_config, split_overrides
 
 EXIT_NON_FINITE = 3
 EXIT_STORAGE = 5
+_SCORES = {"eval/top1", "eval/top5", "eval/loss"}
 
 
 def main(argv: list[str]) -> int:
@@ -90,11 +91,12 @@ def main(argv: list[str]) -> int:
         )
         if summary["exit_reason"] != "finished":
             print("run the same command again to resume")
-        elif "eval/top1" in summary["metrics"]:
-            scores, protocol = summary["metrics"], summary["protocol"]
+        scores, protocol = summary.get("metrics", {}), summary.get("protocol", {})
+        if summary["exit_reason"] == "finished" and scores.keys() >= _SCORES:
             print(
-                f"{protocol['dataset']} {protocol['split']} top-1 {scores['eval/top1']:.2%}, "
-                f"top-5 {scores['eval/top5']:.2%}, loss {scores['eval/loss']:.4f}"
+                f"{protocol.get('dataset')} {protocol.get('split')} "
+                f"top-1 {scores['eval/top1']:.2%}, top-5 {scores['eval/top5']:.2%}, "
+                f"loss {scores['eval/loss']:.4f}"
             )
     return EXIT_INTERRUPTED if summary["exit_reason"] == "SIGINT" else 0
 

@@ -41,8 +41,11 @@ def test_finds_runs_below_a_folder(run, tmp_path):
     assert [found.path for found in find_runs(tmp_path)] == [run.path]
 
 
-@pytest.mark.parametrize("value", [{"metrics": []}, {"wall_seconds": "1"}, {"command": 1}])
+@pytest.mark.parametrize(
+    "value",
+    [{"metrics": []}, {"metrics": {"eval/top1": "high"}}, {"wall_seconds": "1"}, {"command": 1}],
+)
 def test_values_of_another_kind_are_named(run, value):
     (run.path / "summary.json").write_text(json.dumps(value))
-    with pytest.raises(UserError, match=rf"summary\.json is damaged: {next(iter(value))} is "):
+    with pytest.raises(UserError, match=rf"summary\.json is damaged: {next(iter(value))} "):
         _ = run.summary

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from vgg_jax.errors import UserError
 from vgg_jax.runs.tables import (
     TableWriter,
     markdown,
@@ -49,6 +50,29 @@ def test_a_run_that_goes_on_repeats_no_row(tmp_path):
     writer.write(rows(10))
     writer.close()
     assert path.read_text() == whole
+
+
+def test_damaged_rows_of_a_table_that_is_continued_are_dropped(tmp_path):
+    path = tmp_path / "layers.csv"
+    writer = TableWriter(path, 0, COLUMNS)
+    writer.write(rows(0))
+    writer.write([{**rows(0)[0], "value": float("nan")}])  # a measurement too
+    writer.close()
+    whole = path.read_bytes()
+    path.write_bytes(whole + b"\xff\xfe,\n3,one,fc8,2,rms,1\n3,1,fc8,2,rms,high\n3,1\n")
+    TableWriter(path, 1, COLUMNS).close()
+    assert path.read_bytes() == whole
+
+
+@pytest.mark.parametrize("content", [b"", b"a,value\n1,x\n", b"a,b\n1\n", b"\xff\xfe"])
+def test_a_damaged_table_is_named(tmp_path, content):
+    path = tmp_path / "table.csv"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"table\.csv is damaged: "):
+        read_table(path)
+    path.with_suffix(".csv.gz").write_bytes(content)
+    with pytest.raises(UserError, match=r"table\.csv\.gz is damaged: "):
+        read_table(path.with_suffix(".csv.gz"))
 
 
 def test_pivot_leaves_holes():

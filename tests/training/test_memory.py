@@ -65,6 +65,22 @@ def test_remat_and_micro_batches_need_less(monkeypatch, pytestconfig):
     assert estimate(monkeypatch, "--config.optimizer.accumulate=4") < plain
 
 
+def test_what_is_split_over_devices_counts_once(monkeypatch, pytestconfig):
+    wide = "--config.model.head_features=(4096,)"
+    plain = estimate(monkeypatch, wide)
+    monkeypatch.chdir(pytestconfig.rootpath)
+    spread = estimate(monkeypatch, wide, "--config.parallel.shard_optimizer=true")
+    monkeypatch.chdir(pytestconfig.rootpath)
+    split = estimate(monkeypatch, wide, "--config.parallel.model=4")
+    assert max(split, spread) < plain
+
+
+def test_frozen_layers_keep_nothing(monkeypatch, pytestconfig):
+    plain = estimate(monkeypatch)
+    monkeypatch.chdir(pytestconfig.rootpath)
+    assert estimate(monkeypatch, "--config.optimizer.frozen=('conv.*',)") < plain
+
+
 def test_a_processor_tells_its_memory():
     devices = jax.local_devices()
     assert 2**28 < memory.device_bytes(devices) < memory.device_bytes(devices[:1])

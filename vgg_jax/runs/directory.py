@@ -37,6 +37,12 @@ _FREE_PREFIXES = (
 # With these schedules what is past does not depend on where the end is.
 _OPEN_ENDED_SCHEDULES = ("constant", "step", "plateau")
 _LISTED = 5  # differences of two configs
+# What a summary may have.
+_SUMMARY: dict[str, Any] = {
+    **dict.fromkeys(("metrics", "protocol", "versions", "devices"), dict),
+    **dict.fromkeys(("exit_reason", "command"), str),
+    **dict.fromkeys(("steps", "wall_seconds", "images_per_second"), int | float),
+}
 
 
 class StorageError(Exception):
@@ -152,7 +158,7 @@ def finished_summary(workdir: Path, config: ConfigDict, steps: int) -> dict[str,
     """
     if not (workdir / SUMMARY_FILE).exists() or not (workdir / CONFIG_FILE).exists():
         return None
-    summary = read_object(workdir / SUMMARY_FILE)
+    summary = read_summary(workdir)
     if (summary.get("exit_reason"), summary.get("steps")) != ("finished", steps):
         return None
     check_same_config(workdir, config)
@@ -166,6 +172,23 @@ def read_config(workdir: Path) -> ConfigDict:
       UserError: there is none, or its file is damaged.
     """
     return stored_config(workdir / CONFIG_FILE)
+
+
+def read_summary(workdir: Path) -> dict[str, Any]:
+    """Returns the content of `summary.json`; empty while the run has not ended.
+
+    Raises:
+      UserError: the file is damaged.
+    """
+    path = workdir / SUMMARY_FILE
+    summary = read_object(path) if path.is_file() else {}
+    for key, kind in _SUMMARY.items():
+        if not isinstance(summary.get(key), kind | None):
+            raise UserError(f"{path} is damaged: {key} is {quoted(summary[key])}")
+    for name, value in (summary.get("metrics") or {}).items():
+        if not _is_number(value):
+            raise UserError(f"{path} is damaged: metrics has {name}={quoted(value)}")
+    return summary
 
 
 def read_metrics(workdir: Path) -> list[dict[str, float]]:

@@ -6,22 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from vgg_jax.config import flatten
-from vgg_jax.errors import UserError, quoted
-from vgg_jax.json_files import read_object
 from vgg_jax.runs.directory import (
     CONFIG_FILE,
     METRICS_FILE,
-    SUMMARY_FILE,
     read_config,
     read_metrics,
+    read_summary,
 )
-
-# What a summary may have.
-_SUMMARY: dict[str, Any] = {
-    **dict.fromkeys(("metrics", "protocol", "versions", "devices"), dict),
-    **dict.fromkeys(("exit_reason", "command"), str),
-    **dict.fromkeys(("steps", "wall_seconds", "images_per_second"), int | float),
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,12 +35,7 @@ class StoredRun:
     @functools.cached_property
     def summary(self) -> dict[str, Any]:
         """Content of `summary.json`; empty while the run has not ended."""
-        path = self.path / SUMMARY_FILE
-        summary = read_object(path) if path.is_file() else {}
-        for key, kind in _SUMMARY.items():
-            if not isinstance(summary.get(key), kind | None):
-                raise UserError(f"{path} is damaged: {key} is {quoted(summary[key])}")
-        return summary
+        return read_summary(self.path)
 
     @functools.cached_property
     def config(self) -> dict[str, Any]:

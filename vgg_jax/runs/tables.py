@@ -81,9 +81,8 @@ class TableWriter:
         self._columns = columns
         kept: list[Row] = []
         if path.exists():
-            # The last line may have been cut off in the middle of a write.
-            complete = (row for row in csv.DictReader(io.StringIO(_read(path))) if row["value"])
-            kept = [row for row in complete if int(row["step"]) < before_step]
+            rows = csv.DictReader(io.StringIO(path.read_text(errors="replace")))
+            kept = [row for row in rows if _is_before(row, before_step)]
         write_table(path, kept, columns)
         self._file = path.open("a", newline="")
         self._writer = csv.writer(self._file, lineterminator="\n")
@@ -174,6 +173,15 @@ def mean_interval(values: np.ndarray) -> tuple[float, float]:
         return float(np.mean(values)), float("nan")
     spread = t.ppf(0.975, count - 1) * np.std(values, ddof=1) / np.sqrt(count)
     return float(np.mean(values)), float(spread)
+
+
+def _is_before(row: Row, step: int) -> bool:
+    """Says whether a row is of an earlier step; not if it was cut off, or damaged otherwise."""
+    try:
+        float(row["value"])
+        return int(row["step"]) < step
+    except (KeyError, TypeError, ValueError):
+        return False
 
 
 def _cells(row: Row, columns: Sequence[str]) -> list[str]:

@@ -47,7 +47,7 @@ def train(config: ConfigDict, workdir: Path, started: float) -> dict[str, Any]:
     Raises:
       UserError: the config, the data or the folder are at fault.
       NonFiniteError: training diverged; the last good checkpoint is kept.
-      StorageError: the run directory can no longer be written; so is it then.
+      StorageError: the run directory can no longer be written; the checkpoints in it are kept.
     """
     is_main = jax.process_index() == 0
     with exit_if_peer_lost():

@@ -20,13 +20,14 @@ _GROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limi
 def check_memory(config: ConfigDict, model: VGG, state: TrainState, devices: int) -> None:
     """Refuses a run that cannot fit, before anything is read or compiled.
 
-    The estimate is a lower bound: state, gradients, one batch, and the outputs of the convolutions
-    of one micro-batch. What it lets through may still run out of memory.
+    The estimate is a lower bound: a device's part of the state, gradients, one batch, and the
+    outputs of the convolutions of one micro-batch; with frozen parameters neither gradients nor
+    outputs, of which some are not kept. What it lets through may still run out of memory.
 
     Args:
       config: of the run.
       model: its network.
-      state: shapes of its state.
+      state: shapes and shardings of its state (`Parallel.abstract`).
       devices: number of them over all processes.
 
     Raises:
@@ -38,12 +39,14 @@ def check_memory(config: ConfigDict, model: VGG, state: TrainState, devices: int
     at_once = math.ceil(images / config.optimizer.accumulate)
     pixels = 3 * config.data.image_size**2
     seen = max(images, math.ceil(config.eval.batch_size / devices))
+    itemsize = jnp.dtype(model.dtype).itemsize
     parts = {
         "parameters and optimiser": _bytes(state),
-        "gradients": _bytes(state.params),
-        f"batch of {seen:,}": seen * pixels * 5,  # uint8, and float32 augmented
-        f"activations of {at_once:,}": at_once * activation_bytes(model, config.data.image_size),
+        f"batch of {seen:,}": seen * pixels * (1 + itemsize),  # uint8, and augmented
     }
+    if not config.optimizer.frozen:
+        kept = activation_bytes(model, config.data.image_size)
+        parts |= {"gradients": _bytes(state.params), f"activations of {at_once:,}": at_once * kept}
     needed, there = sum(parts.values()), device_bytes(jax.local_devices())
     if there is None or needed <= there:
         return
@@ -101,7 +104,11 @@ def _whole(path: str) -> int | None:
 
 
 def _bytes(tree: Any) -> int:
-    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+    """Returns what one device holds of arrays of known shardings."""
+    return sum(
+        math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
+        for leaf in jax.tree.leaves(tree)
+    )
 
 
 def _gigabytes(size: int) -> str:

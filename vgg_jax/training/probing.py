@@ -12,7 +12,7 @@ from vgg_jax.data.sources import data_name
 from vgg_jax.models.vgg import ACTIVATIONS
 from vgg_jax.probes.gradients import Measured, layer_statistics
 from vgg_jax.probes.noise import gradient_noise
-from vgg_jax.runs.directory import LAYERS_FILE
+from vgg_jax.runs.directory import LAYERS_FILE, storing
 from vgg_jax.runs.tables import TableWriter, tidy_rows
 from vgg_jax.training.setup import Run
 from vgg_jax.training.state import TrainState
@@ -45,7 +45,8 @@ class Probe:
         if workdir is not None:
             path = workdir / LAYERS_FILE
             path.parent.mkdir(exist_ok=True)
-            self._writer = TableWriter(path, before_step=start)
+            with storing(path):
+                self._writer = TableWriter(path, before_step=start)
         self._columns = {
             "net": config.model.variant if config.model.stages is None else "own",
             "init": config.model.kernel_init,
@@ -69,7 +70,8 @@ class Probe:
             jax.device_get(measured), self._run.model.layer_names, **self._columns, step=step
         )
         if self._writer is not None:
-            self._writer.write(rows)
+            with storing(LAYERS_FILE):
+                self._writer.write(rows)
 
     def close(self) -> None:
         """Closes the table."""

@@ -132,7 +132,7 @@ def build(config: ConfigDict) -> Run:
         shard_optimizer=config.parallel.shard_optimizer,
     )
     _check_parallel(config, model, parallel)
-    state = jax.eval_shape(init_fn)  # a pattern that matches nothing shows now, too
+    state = parallel.abstract(init_fn)  # a pattern that matches nothing shows now, too
     check_memory(config, model, state, parallel.devices)
     check_pretrained(config, model)
 

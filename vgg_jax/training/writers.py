@@ -73,6 +73,7 @@ class Recorder:
         self._workdir = workdir
         self._lines = self._events = None
         self.last: Values = {}
+        self._evaluated: set[float] = set()
         damaged: list[str] = []
         if workdir is not None:
             path = workdir.path / METRICS_FILE
@@ -80,6 +81,7 @@ class Recorder:
             kept = [line for line in lines if line["step"] <= start]
             for line in kept:
                 self.last |= {name: value for name, value in line.items() if name != "step"}
+            self._evaluated = {line["step"] for line in kept if "eval/top1" in line}
             with storing(path):
                 partial = path.with_suffix(".tmp")
                 partial.write_text("".join(json.dumps(line) + "\n" for line in kept))
@@ -146,8 +148,9 @@ class Recorder:
         self._clock = time.perf_counter()
 
     def evaluated(self, step: int, scores: Values) -> None:
-        """Records an evaluation."""
-        self._write(step, {f"eval/{name}": value for name, value in scores.items()})
+        """Records an evaluation, once: a resumed run may have to make one again."""
+        if step not in self._evaluated:
+            self._write(step, {f"eval/{name}": value for name, value in scores.items()})
         data = self._config.data
         self.say(
             f"step {step}: {data_name(data)} {data.eval_split} "
