@@ -158,8 +158,7 @@ def test_an_evaluation_that_a_stop_leaves_out_is_made_when_the_run_resumes(tmp_p
     assert reached < STEPS
     # Killed after that evaluation and before the next checkpoint, it is made again, and told once.
     process = start(*options, "--config.checkpoint.every_steps=1000", f"--workdir={stopped}")
-    while process.poll() is None and metrics(stopped)[-1]["step"] <= reached:
-        time.sleep(0.01)
+    wait_for_step(stopped, reached + 1, process)
     process.kill()
     process.communicate()
     assert train(*options, f"--workdir={stopped}").returncode == 0
