@@ -1,6 +1,8 @@
 """Command lines: their arguments, and how user errors leave them."""
 
 import importlib.metadata
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -58,3 +60,14 @@ def test_the_package_lists_its_commands_and_tells_its_version(capsys):
     assert all(len(line.split(maxsplit=3)[3]) > 20 for line in lines)
     assert package_main(["--version"]) == 0
     assert capsys.readouterr().out.strip() == importlib.metadata.version("vgg_jax")
+
+
+def test_a_reader_that_leaves_is_no_error():
+    command = f"{sys.executable} -m vgg_jax | true; echo ${{PIPESTATUS[0]}} >&2"
+    result = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert result.stderr in ("141\n", "0\n")  # whoever was first
+    script = "from vgg_jax.cli import run_command\ndef main(argv):\n    raise BrokenPipeError\n"
+    result = subprocess.run(
+        [sys.executable, "-c", f"{script}run_command(main)"], capture_output=True, check=False
+    )
+    assert (result.returncode, result.stderr) == (141, b"")

@@ -1,6 +1,7 @@
 """What the command lines share: arguments, progress, user errors as exit status 2."""
 
 import argparse
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ from vgg_jax.errors import UserError
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, the shell's convention
+EXIT_BROKEN_PIPE = 141  # 128 + SIGPIPE
 LOG_SECONDS = 30  # between two lines of progress in a log
 
 
@@ -25,6 +27,11 @@ def run_command(main: Callable[[list[str]], int]) -> NoReturn:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         status = EXIT_INTERRUPTED
+    except BrokenPipeError:  # as by `| head`
+        os.dup2(
+            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
+        )  # for what is flushed at exit
+        status = EXIT_BROKEN_PIPE
     sys.exit(status)
 
 
