@@ -62,6 +62,16 @@ def test_the_package_lists_its_commands_and_tells_its_version(capsys):
     assert capsys.readouterr().out.strip() == importlib.metadata.version("vgg_jax")
 
 
+def test_a_signal_at_the_end_does_not_replace_the_status():
+    script = """
+import atexit, os, signal
+from vgg_jax.cli import run_command
+atexit.register(lambda: [os.kill(os.getpid(), n) for n in (signal.SIGTERM, signal.SIGHUP)])
+run_command(lambda argv: 4)
+"""
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 4
+
+
 def test_a_reader_that_leaves_is_no_error():
     command = f"{sys.executable} -m vgg_jax | true; echo ${{PIPESTATUS[0]}} >&2"
     result = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)

@@ -59,7 +59,7 @@ TINY = {
 def get_runs():
     for seed in (3, 4):
         yield f"good-seed{seed}", CONFIG, TINY | {"seed": seed}
-    yield "bad", CONFIG, TINY | {"optimizer.name": "none", "seed": 5}
+    yield "bad", CONFIG, TINY | {"init.weights": "gone", "seed": 5}
 """
 
 
@@ -114,7 +114,7 @@ def test_stopped_then_continued_on_ray_with_a_run_that_fails(sweep_file, tmp_pat
     out, err = process.communicate(timeout=900)
     assert process.returncode == 1, err
     assert "Traceback" not in err
-    assert "bad: failed, tried 2 times, exit status 2: error: config.optimizer.name=" in err
+    assert "bad: failed, tried 2 times, exit status 2: error: no weights file gone" in err
     log = (folder / "good-seed3" / "log.txt").read_text()
     assert f"resuming after step {stopped['steps']}" in log
     assert re.findall("memory .*", log) == ["memory None", "memory 0.450"]
@@ -137,7 +137,7 @@ def test_stopped_then_continued_on_ray_with_a_run_that_fails(sweep_file, tmp_pat
     (command,) = (c for c in capsys.readouterr().out.splitlines() if "vgg_jax" in c)
     assert shlex.split(command)[:3] == ["python", "-m", "vgg_jax.train"]
     assert f"--workdir={folder / 'bad'}" in shlex.split(command)
-    assert "--config.optimizer.name=none" in shlex.split(command)
+    assert "--config.init.weights=gone" in shlex.split(command)
 
 
 def test_a_ray_cluster_that_cannot_be_reached_is_said_in_short(sweep_file, tmp_path, monkeypatch):
@@ -186,6 +186,10 @@ def test_dry_run_prints_commands_that_the_shell_and_xargs_read_back(sweep_file, 
         ("yield from [('a', 'configs/vgg11.py:digits', {})] * 2", "two runs called 'a'"),
         ("yield 'a', 'configs/vgg11.py:digits', {'sead': 1}", "Did you mean 'seed'"),
         ("yield 'a', 'configs/vgg11.py:digits', {'seed': 'x'}", "is of type int"),
+        (
+            "yield 'a', 'configs/vgg11.py:digits', {'optimizer.name': 'none'}",
+            "run 'a' .*config.optimizer.name='none'",
+        ),
         ("return []", "yields no run"),
     ],
 )

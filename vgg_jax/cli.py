@@ -1,7 +1,9 @@
 """What the command lines share: arguments, progress, user errors as exit status 2."""
 
 import argparse
+import atexit
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -18,7 +20,10 @@ LOG_SECONDS = 30  # between two lines of progress in a log
 
 
 def run_command(main: Callable[[list[str]], int]) -> NoReturn:
-    """Runs a command line and exits with its status; a `UserError` prints and exits with 2."""
+    """Runs a command line and exits with its status; a `UserError` prints and exits with 2.
+
+    A SIGTERM or SIGHUP that comes while the interpreter ends does not replace the status.
+    """
     try:
         status = main(sys.argv[1:])
     except UserError as error:
@@ -30,7 +35,13 @@ def run_command(main: Callable[[list[str]], int]) -> NoReturn:
     except BrokenPipeError:  # as by `| head`; what is flushed at exit goes nowhere then
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = EXIT_BROKEN_PIPE
+    atexit.register(_ignore_signals)
     sys.exit(status)
+
+
+def _ignore_signals() -> None:
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
 
 
 class CommandParser(argparse.ArgumentParser):

@@ -57,9 +57,10 @@ def main(argv: list[str]) -> int:
     # Imported late: --help and a mistyped argument answer at once.
     from vgg_jax.sweeping.table import format_rows, sweep_table, write_table
     from vgg_jax.sweeping.trials import load_trials
+    from vgg_jax.training.config_check import check_config
 
     folder = arguments.workdir or Path("runs") / _sweep_name(arguments.config)
-    trials = load_trials(arguments.config, folder)
+    trials = load_trials(arguments.config, folder, check_config)
     left = [trial for trial in trials if not trial.finished()]
     if arguments.dry_run:
         for trial in left:

@@ -9,6 +9,7 @@ steps, 200 runs, 50,000 photos. Writes steps.csv.gz, sweep.json, photos.json, ta
 endurance.png and record.json. What is stored is not measured again.
 """
 
+import csv
 import os
 import random
 import signal
@@ -24,6 +25,7 @@ import cv2
 import numpy as np
 
 from experiments.endurance.net import NET
+from experiments.endurance.sampler import COLUMNS
 from vgg_jax.cli import run_command
 from vgg_jax.config import override_arguments
 from vgg_jax.json_files import read_json, write_json
@@ -35,7 +37,6 @@ from vgg_jax.runs.tables import markdown, read_table, write_table
 
 # steps; runs and how often they are killed; photos.
 PRESETS = {"quick": (2_000, 6, 2, 1_000), "full": (100_000, 200, 10, 50_000)}
-COLUMNS = ("step", "seconds", "memory_mb", "files", "threads")
 FILES = {"steps": "steps.csv.gz", "sweep": "sweep.json", "photos": "photos.json"}
 PARTS = tuple(FILES)
 SAMPLE_SECONDS = 0.5
@@ -81,41 +82,16 @@ def measure(
 
 def train(steps: int) -> list[dict[str, float]]:
     """Trains; returns samples of the process."""
-    rows: list[dict[str, float]] = []
-    with tempfile.TemporaryDirectory() as workdir:
+    with tempfile.TemporaryDirectory() as scratch:
+        samples = Path(scratch) / "samples.csv"
         options = override_arguments(NET | {"steps": steps})
-        command = ["-m", "vgg_jax.train", "--config=configs/vgg16.py:digits", *options]
-        with subprocess.Popen(
-            [sys.executable, *command, f"--workdir={workdir}"], stdout=subprocess.DEVNULL
-        ) as process:
-            started = time.perf_counter()
-            while process.poll() is None:
-                time.sleep(SAMPLE_SECONDS)
-                lines = StoredRun(Path(workdir)).lines
-                if lines and (sample := sampled(process.pid)):
-                    seconds = time.perf_counter() - started
-                    rows.append({"step": lines[-1]["step"], "seconds": seconds, **sample})
-        if process.returncode:
-            raise SystemExit(f"training ended with status {process.returncode}")
-    return rows
-
-
-def sampled(pid: int) -> dict[str, float] | None:
-    """Returns a process's resident memory, open files and threads; None if it has ended."""
-    folder = Path("/proc") / str(pid)
-    try:
-        status = dict(
-            line.split(":", 1)
-            for line in (folder / "status").read_text().splitlines()
-            if ":" in line
-        )
-        return {
-            "memory_mb": int(status["VmRSS"].split()[0]) / 1024,
-            "files": len(list((folder / "fd").iterdir())),
-            "threads": int(status["Threads"]),
-        }
-    except (OSError, KeyError):
-        return None
+        command = ["-m", "experiments.endurance.sampler", str(samples), str(SAMPLE_SECONDS)]
+        options = ["--config=configs/vgg16.py:digits", *options, f"--workdir={scratch}/run"]
+        subprocess.run([sys.executable, *command, *options], stdout=subprocess.DEVNULL, check=True)
+        with samples.open(newline="") as file:
+            return [
+                {name: float(value) for name, value in row.items()} for row in csv.DictReader(file)
+            ]
 
 
 def sweep(runs: int, kills: int) -> dict[str, Any]:
@@ -202,8 +178,8 @@ def draw(path: Path, picture: Path) -> None:
     """Draws memory, files, threads and time per step along a run."""
     table = read_table(path)
     step = table["step"]
-    with figure(picture, width=9, height=5) as drawing:
-        panels = drawing.subplots(2, 2, sharex=True)
+    with figure(picture, width=11, height=5) as drawing:
+        panels = drawing.subplots(2, 3, sharex=True)
         for axes, (name, values) in zip(panels.flat, curves(table).items(), strict=True):
             axes.plot(step[-len(values) :], values)
             axes.set_ylabel(name)
@@ -219,6 +195,8 @@ def curves(table: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     passed = np.maximum(steps[lag:] - steps[:-lag], 1)
     return {
         "resident memory [MB]": np.asarray(table["memory_mb"], float),
+        "memory in use by malloc [MB]": np.asarray(table["used_mb"], float),
+        "freed, kept by malloc [MB]": np.asarray(table["free_mb"], float),
         "open files": np.asarray(table["files"], float),
         "threads": np.asarray(table["threads"], float),
         "time per step [ms]": 1e3 * (seconds[lag:] - seconds[:-lag]) / passed,

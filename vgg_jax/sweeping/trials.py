@@ -4,7 +4,7 @@ import dataclasses
 import importlib.util
 import re
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +54,9 @@ class Trial:
         return path.is_file() and read_object(path).get("exit_reason") == "finished"
 
 
-def load_trials(path: Path, folder: Path) -> list[Trial]:
+def load_trials(
+    path: Path, folder: Path, check: Callable[[ConfigDict], None] | None = None
+) -> list[Trial]:
     """Reads a sweep file.
 
     The file defines `get_runs()`, which yields (name, config, overrides):
@@ -69,6 +71,7 @@ def load_trials(path: Path, folder: Path) -> list[Trial]:
     Args:
       path: of the sweep file.
       folder: of the sweep; the runs' directories are in it.
+      check: raises UserError at a config that a run would refuse.
 
     Raises:
       UserError: no such file or function; a name that is no folder's or comes twice; overrides
@@ -93,7 +96,10 @@ def load_trials(path: Path, folder: Path) -> list[Trial]:
         names.add(name)
         trial = Trial(name, config, overrides, folder / name)
         try:
-            _check_stored(trial, load_config(config, override_arguments(trial.overrides)))
+            loaded = load_config(config, override_arguments(trial.overrides))
+            if check is not None:
+                check(loaded)
+            _check_stored(trial, loaded)
         except UserError as error:
             raise UserError(f"run {name!r} of {path}: {error}") from error
         trials.append(trial)
