@@ -166,3 +166,8 @@ def _grid(
             nets, norms, inits, activations, poolings, data
         )
     ]
+
+
+def real_images(data_dir: str | None) -> str:
+    """Returns the name of the real images."""
+    return "digits" if data_dir is None else "cifar10"

@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 
 from experiments.init_gradients import figures
-from experiments.init_gradients.grid import PRESETS, Cell, Preset
+from experiments.init_gradients.grid import PRESETS, Cell, Preset, real_images
 from vgg_jax.cli import run_command
 from vgg_jax.errors import unknown_name
 from vgg_jax.runs.experiments import ExperimentParser, stored
@@ -92,11 +92,6 @@ def descend(out: Path, data_dir: str | None, record: Record) -> None:
         rows += measure_descent(descent, real_images(data_dir), data_dir)
         write_table(path, rows, SGD_COLUMNS)
     record.write()
-
-
-def real_images(data_dir: str | None) -> str:
-    """Returns the name of the real images."""
-    return "digits" if data_dir is None else "cifar10"
 
 
 def stored_cells(out: Path) -> set[Cell]:
