@@ -1,6 +1,6 @@
 """The VGG family of Simonyan & Zisserman (2014) in JAX and Flax.
 
-    from vgg_jax import create_model, list_models, vgg16_bn
+    from vgg_jax import create_model, fit, list_models, vgg16_bn
     from vgg_jax import explain, extract_features, load_weights, predict, save_weights
 
 Everything else is in the submodules. Nothing is loaded before it is used.
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from vgg_jax.features.explanation import explain
     from vgg_jax.features.extractor import extract_features
     from vgg_jax.models.variants import list_models
+    from vgg_jax.training.fitting import fit
     from vgg_jax.weights.creating import (
         create_model,
         vgg11,
@@ -33,6 +34,7 @@ __all__ = [
     "create_model",
     "explain",
     "extract_features",
+    "fit",
     "list_models",
     "load_weights",
     "predict",
@@ -52,6 +54,7 @@ _HOMES = {
     "vgg_jax.features.explanation": ("explain",),
     "vgg_jax.features.extractor": ("extract_features",),
     "vgg_jax.models.variants": ("list_models",),
+    "vgg_jax.training.fitting": ("fit",),
     "vgg_jax.weights.creating": (
         *("create_model", "vgg11", "vgg11_bn", "vgg13", "vgg13_bn"),
         *("vgg16", "vgg16_bn", "vgg19", "vgg19_bn"),

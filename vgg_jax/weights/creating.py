@@ -61,7 +61,7 @@ def create_model(
         if fields or image_size != IMAGE_SIZE or compute_dtype != "float32":
             raise UserError(
                 f"{weights} says what its network is: leave out all but weights. To train it on "
-                f"other classes:\npython -m vgg_jax.train --config=configs/finetune.py:{weights}"
+                f"other classes:\nvgg_jax.fit('finetune:{weights}', data=(images, labels))"
             )
         return _loaded(name, named, weights)
     if "pretrained" in fields:
