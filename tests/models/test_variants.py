@@ -98,7 +98,7 @@ def test_models_have_the_names_of_torchvision_and_the_letters_of_the_paper() -> 
         fields = network_fields(name)
         assert fields.get("norm", "none") == ("batch" if name.endswith("_bn") else "none")
         assert variant_stages(fields["variant"])
-    assert network_fields("D_BN") == {"variant": "D", "norm": "batch"}
+    assert network_fields("D_BN") == network_fields("vgg16_bn") == {"variant": "D", "norm": "batch"}
 
 
 @pytest.mark.parametrize("name", ["vgg16_b", "vgg16_bm", "vgg16bn", "vgg16-bn"])

@@ -78,7 +78,11 @@ def test_a_run_directory_is_kept_and_the_same_call_returns_it(digits, tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "side", "variant", "norm", "size"),
-    [("vgg16_bn", 32, "vgg16", "batch", 32), ("D", 8, "D", "none", 32), ("plain-22", 70, 0, 0, 64)],
+    [
+        ("vgg16_bn", 32, "D", "batch", 32),
+        ("D", 8, "D", "none", 32),
+        ("plain-22", 70, "plain-22", "none", 64),
+    ],
 )
 def test_a_bare_name_takes_sizes_and_normalisation_from_the_images(
     name, side, variant, norm, size, tmp_path
@@ -87,8 +91,7 @@ def test_a_bare_name_takes_sizes_and_normalisation_from_the_images(
     changes = {"width": 0.05, "steps": 1, "model_head": "linear", "workdir": tmp_path / "run"}
     history, model = fit(name, data=(x, y), class_names=["a", "b", "c"], **changes)
     config = history.config
-    if variant:
-        assert (config["model.variant"], config["model.norm"]) == (variant, norm)
+    assert (config["model.variant"], config["model.norm"]) == (variant, norm)
     assert config["data.image_size"] == size
     assert (config["model.num_classes"], model.class_names) == (3, ("a", "b", "c"))
     np.testing.assert_allclose(config["data.mean"], x.mean((0, 1, 2)), rtol=1e-6)

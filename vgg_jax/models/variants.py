@@ -71,7 +71,7 @@ def list_models() -> tuple[str, ...]:
 def network_fields(name: str) -> dict[str, str]:
     """Returns the fields of `VGG` that a model's name stands for, of `variant` and `norm`.
 
-    {"variant": "vgg16", "norm": "batch"} for "vgg16_bn"; without the suffix the variant alone.
+    {"variant": "D", "norm": "batch"} for "vgg16_bn"; without the suffix the variant alone.
 
     Raises:
       UserError: the name is unknown.
@@ -80,7 +80,9 @@ def network_fields(name: str) -> dict[str, str]:
     variant = str(name)[: -len(BATCH_NORM)] if has_norm else str(name)
     if _known_stages(variant) is None:
         raise unknown_name("model", name, list_models())
-    return {"variant": variant} | ({"norm": "batch"} if has_norm else {})
+    return {"variant": ALIASES.get(variant.lower(), variant)} | (
+        {"norm": "batch"} if has_norm else {}
+    )
 
 
 def variant_stages(name: str) -> tuple[str, ...]:
