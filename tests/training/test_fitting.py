@@ -9,6 +9,7 @@ from vgg_jax.config import flatten, load_config, override_arguments
 from vgg_jax.data.arrays import open_digits
 from vgg_jax.errors import UserError
 from vgg_jax.runs.reader import StoredRun
+from vgg_jax.training import fitting
 from vgg_jax.training.export_run import load_run
 from vgg_jax.training.loop import train
 
@@ -48,7 +49,7 @@ def test_it_is_the_run_of_the_command_line_to_the_bit(digits, tmp_path):
 
 def test_it_leaves_no_files_and_tells_what_there_was(digits, tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    history, model = fit("vgg11_bn", data=digits[0], **SHORT)
+    history, model = fit("vgg11_bn", data=digits[0], class_names="zyxwvutsrq", **SHORT)
     assert not list(tmp_path.iterdir())
     assert history.summary["exit_reason"] == "finished"
     assert 0 < history.summary["seconds_to_first_step"] < history.summary["wall_seconds"]
@@ -58,7 +59,8 @@ def test_it_leaves_no_files_and_tells_what_there_was(digits, tmp_path, monkeypat
     assert [step for step, _ in history.curve("eval/top1")] == [6]
     assert history.lines[-1]["eval/examples"] == len(digits[0][0])
     vgg_jax.save_weights(tmp_path / "net.safetensors", model)
-    assert vgg_jax.load_weights(tmp_path / "net.safetensors").model == model.model
+    loaded = vgg_jax.load_weights(tmp_path / "net.safetensors")
+    assert (loaded.model, loaded.class_names) == (model.model, tuple("zyxwvutsrq"))
 
 
 def test_a_run_directory_is_kept_and_the_same_call_returns_it(digits, tmp_path):
@@ -85,15 +87,24 @@ def test_a_run_directory_is_kept_and_the_same_call_returns_it(digits, tmp_path):
     ],
 )
 def test_a_bare_name_takes_sizes_and_normalisation_from_the_images(
-    name, side, variant, norm, size, tmp_path
+    name, side, variant, norm, size, monkeypatch
 ):
+    configs = []
+
+    class Reached(Exception):
+        pass
+
+    def train(config, *_, **__):
+        configs.append(flatten(config))
+        raise Reached
+
+    monkeypatch.setattr(fitting, "train", train)
     x, y = images_of(side)
-    changes = {"width": 0.05, "steps": 1, "model_head": "linear", "workdir": tmp_path / "run"}
-    history, model = fit(name, data=(x, y), class_names=["a", "b", "c"], **changes)
-    config = history.config
+    with pytest.raises(Reached):
+        fit(name, data=(x, y), width=0.05)
+    (config,) = configs
     assert (config["model.variant"], config["model.norm"]) == (variant, norm)
-    assert config["data.image_size"] == size
-    assert (config["model.num_classes"], model.class_names) == (3, ("a", "b", "c"))
+    assert (config["data.image_size"], config["model.num_classes"]) == (size, 3)
     np.testing.assert_allclose(config["data.mean"], x.mean((0, 1, 2)), rtol=1e-6)
     np.testing.assert_allclose(config["data.std"], x.std((0, 1, 2)), rtol=1e-6)
 
