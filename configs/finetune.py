@@ -10,7 +10,7 @@ file's. What to expect: `experiments/transfer`.
 
 from ml_collections import ConfigDict
 
-from configs.base import DATASETS, vgg
+from vgg_jax.configs.base import DATASETS, vgg
 from vgg_jax.errors import UserError, unknown_name
 
 

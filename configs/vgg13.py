@@ -5,6 +5,6 @@ python -m vgg_jax.train --config=configs/vgg13.py
 
 import functools
 
-from configs.base import vgg
+from vgg_jax.configs.base import vgg
 
 get_config = functools.partial(vgg, "B")

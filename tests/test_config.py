@@ -4,7 +4,14 @@ import json
 
 import pytest
 
-from vgg_jax.config import as_json, flatten, load_config, override_arguments, split_overrides
+from vgg_jax.config import (
+    _SHIPPED,
+    as_json,
+    flatten,
+    load_config,
+    override_arguments,
+    split_overrides,
+)
 from vgg_jax.errors import UserError
 
 VGG16 = "configs/vgg16.py"
@@ -48,6 +55,37 @@ def test_words_after_the_colon_combine_in_any_order():
     assert (one["data.name"], one["model.norm"], one["model.head"]) == ("cifar10", "batch", "cifar")
 
 
+@pytest.mark.parametrize("folder", ["a checkout", "elsewhere"])
+@pytest.mark.parametrize(
+    ("spec", "file"),
+    [
+        ("vgg16", VGG16),
+        ("vgg16:cifar10,bn", f"{VGG16}:cifar10,bn"),
+        ("vgg16_bn:cifar10", f"{VGG16}:cifar10,bn"),
+        ("vgg11_bn", "configs/vgg11.py:bn"),
+        ("speedrun", "configs/speedrun.py"),
+        (VGG16, VGG16),
+    ],
+)
+def test_configs_of_the_package_by_name(spec, file, folder, tmp_path, monkeypatch, pytestconfig):
+    path, colon, words = file.partition(":")
+    expected = flatten(load_config(f"{pytestconfig.rootpath / path}{colon}{words}"))
+    if folder == "elsewhere":
+        monkeypatch.chdir(tmp_path)
+    assert flatten(load_config(spec)) == expected
+
+
+def test_every_config_file_has_a_name(pytestconfig):
+    files = {path.stem for path in (pytestconfig.rootpath / "configs").glob("*.py")}
+    assert files - {"__init__", "base"} == set(_SHIPPED)
+
+
+def test_a_config_that_needs_a_checkout_says_so(tmp_path):
+    (tmp_path / "own.py").write_text("from configs.nothing import base\n")
+    with pytest.raises(UserError, match=r"imports configs.nothing, .* import vgg_jax.configs.noth"):
+        load_config(str(tmp_path / "own.py"))
+
+
 def test_works_from_any_folder(pytestconfig, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert load_config(str(pytestconfig.rootpath / VGG16)).model.variant == "D"
@@ -57,6 +95,9 @@ def test_works_from_any_folder(pytestconfig, tmp_path, monkeypatch):
     ("spec", "overrides", "message"),
     [
         ("configs/vgg61.py", [], "no config file configs/vgg61.py; .*configs/vgg16.py"),
+        ("vgg61", [], "unknown config 'vgg61'. Did you mean 'vgg1[0-9]'"),
+        ("vgg61_bn", [], "unknown config 'vgg61_bn'. Did you mean 'vgg1[0-9]'"),
+        ("nets/vgg61.py", [], "no config file nets/vgg61.py; .*by name: finetune, speedrun, vgg11"),
         (f"{VGG16}:cifar", [], "'cifar'. Did you mean 'cifar10'"),
         (f"{VGG16}:cifar10,digits", [], "two data sets"),
         (VGG16, ["--config.optimizer.lerning_rate=1"], "Did you mean 'optimizer.learning_rate'"),

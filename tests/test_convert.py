@@ -88,7 +88,7 @@ def test_whole_command_line(tmp_path):
         (["--from=kears", "--variant=D"], "Did you mean 'keras'"),
         (["--to=tochvision"], "Did you mean 'torchvision'"),
         (["--from=keras", "--variant=D", "--config.model.width=2"], "give --config=FILE"),
-        (["--from=keras", "--variant=F"], "unknown variant 'F'"),
+        (["--from=keras", "--variant=F"], "unknown model 'F'"),
         (["--to=torchvision"], "no weights file a"),
     ],
 )

@@ -1,5 +1,8 @@
 """Progress in a log: plain lines with the time left; nothing if it is off."""
 
+import sys
+import types
+
 import pytest
 
 from vgg_jax import progress
@@ -27,3 +30,39 @@ def test_nothing_is_shown_if_off(capsys, call):
     shown.report(1, VALUES)
     getattr(shown, call)()
     assert capsys.readouterr() == ("", "")
+
+
+class Kernel:
+    """What IPython's shell looks like in a notebook."""
+
+    kernel = object()
+
+
+@pytest.mark.parametrize("widgets", [True, False])
+def test_a_bar_in_a_notebook(capsys, monkeypatch, widgets):
+    made = []
+
+    class Bar(progress.tqdm):
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            made.append(self)
+
+    notebook = types.SimpleNamespace(tqdm_notebook=Bar)
+    monkeypatch.setitem(sys.modules, "IPython", types.SimpleNamespace(get_ipython=Kernel))
+    monkeypatch.setitem(sys.modules, "tqdm.notebook", notebook)
+    monkeypatch.setattr(progress.importlib.util, "find_spec", lambda name: widgets or None)
+    shown = Progress(0, 4, enabled=True)
+    shown.advance()
+    shown.report(1, VALUES)
+    shown.close()
+    out, err = capsys.readouterr()
+    assert len(made) == widgets
+    assert "1/4" in err
+    assert "loss 2.3026" in err
+    assert out == ""
+
+
+def test_ipython_on_a_terminal_is_no_notebook(monkeypatch):
+    shell = types.SimpleNamespace(get_ipython=object)
+    monkeypatch.setitem(sys.modules, "IPython", shell)
+    assert not progress.in_notebook()

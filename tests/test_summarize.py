@@ -73,7 +73,7 @@ def test_config_with_overrides(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--variant=vgg15"], "unknown variant 'vgg15'"),
+        (["--variant=vgg15"], "unknown model 'vgg15'"),
         (["--variant=D", "--image_size=200"], "multiple of 32, e.g. 192 or 224"),
         (["--config=configs/none.py"], "no config file"),
         ([f"--config={ROOT}/configs/vgg16.py", "--config.model.widht=2"], "Did you mean"),
@@ -100,5 +100,10 @@ def test_a_mistake_is_told_without_a_traceback() -> None:
     )
     assert result.returncode == 2
     assert result.stdout == ""
-    assert result.stderr.startswith("error: unknown variant 'vgg17'")
+    assert result.stderr.startswith("error: unknown model 'vgg17'")
     assert "Traceback" not in result.stderr
+
+
+def test_batch_norm_by_the_name_of_the_network(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--variant=vgg11_bn"]) == 0
+    assert "132,868,840" in capsys.readouterr().out  # torchvision's vgg11_bn

@@ -1,31 +1,76 @@
 """The VGG family of Simonyan & Zisserman (2014) in JAX and Flax.
 
-    from vgg_jax import explain, extract_features, load_weights, predict
+    from vgg_jax import create_model, fit, list_models, vgg16_bn
+    from vgg_jax import explain, extract_features, load_weights, predict, save_weights
 
 Everything else is in the submodules. Nothing is loaded before it is used.
 """
 
 import importlib
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vgg_jax.evaluation.prediction import predict
     from vgg_jax.features.explanation import explain
     from vgg_jax.features.extractor import extract_features
-    from vgg_jax.weights.store import load_weights
+    from vgg_jax.models.variants import list_models
+    from vgg_jax.training.fitting import fit
+    from vgg_jax.weights.creating import (
+        create_model,
+        vgg11,
+        vgg11_bn,
+        vgg13,
+        vgg13_bn,
+        vgg16,
+        vgg16_bn,
+        vgg19,
+        vgg19_bn,
+    )
+    from vgg_jax.weights.store import load_weights, save_weights
 
 __version__ = "0.1.0"
-__all__ = ["explain", "extract_features", "load_weights", "predict"]
+__all__ = [
+    "create_model",
+    "explain",
+    "extract_features",
+    "fit",
+    "list_models",
+    "load_weights",
+    "predict",
+    "save_weights",
+    "vgg11",
+    "vgg11_bn",
+    "vgg13",
+    "vgg13_bn",
+    "vgg16",
+    "vgg16_bn",
+    "vgg19",
+    "vgg19_bn",
+]
 
 _HOMES = {
-    "explain": "vgg_jax.features.explanation",
-    "extract_features": "vgg_jax.features.extractor",
-    "load_weights": "vgg_jax.weights.store",
-    "predict": "vgg_jax.evaluation.prediction",
+    "vgg_jax.evaluation.prediction": ("predict",),
+    "vgg_jax.features.explanation": ("explain",),
+    "vgg_jax.features.extractor": ("extract_features",),
+    "vgg_jax.models.variants": ("list_models",),
+    "vgg_jax.training.fitting": ("fit",),
+    "vgg_jax.weights.creating": (
+        *("create_model", "vgg11", "vgg11_bn", "vgg13", "vgg13_bn"),
+        *("vgg16", "vgg16_bn", "vgg19", "vgg19_bn"),
+    ),
+    "vgg_jax.weights.store": ("load_weights", "save_weights"),
 }
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+    for home, names in _HOMES.items():
+        if name in names:
+            return getattr(importlib.import_module(home), name)
+    message = f"module {__name__!r} has no attribute {name!r}"
+    raise AttributeError(message, name=name, obj=sys.modules[__name__])  # Python names the nearest
+
+
+def __dir__() -> list[str]:
+    """Returns what a notebook completes and an AttributeError suggests."""
+    return sorted({*globals(), *__all__})

@@ -17,6 +17,17 @@ from vgg_jax.json_files import read_object
 
 OVERRIDE = "--config."
 
+# The configs that come with the package: in a checkout a link to the folder `configs`.
+_PACKAGE = "vgg_jax.configs"
+_SHIPPED = tuple(
+    sorted(
+        path.stem
+        for path in Path(__file__).with_name("configs").glob("*.py")
+        if path.stem not in ("__init__", "base")
+    )
+)
+_BATCH_NORM = "_bn"  # at the end of a name, as torchvision has it, for the word "bn"
+
 # Keys that came after runs had been stored, and what those runs did.
 _LATER_KEYS: dict[str, Any] = {
     "init": {"weights": None, "fresh": []},
@@ -26,24 +37,33 @@ _LATER_KEYS: dict[str, Any] = {
 
 
 def load_config(spec: str, overrides: Sequence[str] = ()) -> ConfigDict:
-    """Reads a config file and applies `--config.key=value` overrides.
+    """Reads a config and applies `--config.key=value` overrides.
 
     Args:
-      spec: path of a Python file that defines `get_config`, optionally followed by a colon and the
-        string that is handed to it, as in "configs/vgg16.py:cifar10,bn"; or of the `config.json`
-        of a run, which is data: no code runs.
+      spec: name of a config of the package, or path of a Python file that defines `get_config`,
+        optionally followed by a colon and the string that is handed to it: "vgg16:cifar10,bn",
+        "own/config.py:cifar10"; or path of the `config.json` of a run, which is data: no code runs.
       overrides: arguments such as "--config.optimizer.learning_rate=0.02". A value has the type of
         the field it replaces; tuples are written as in Python, "(256,512)".
 
     Raises:
-      UserError: for a missing file, an unknown key (the nearest one is named), a value of the
-        wrong type, or an argument that is no override.
+      UserError: for a missing file, an unknown name or key (the nearest one is named), a value of
+        the wrong type, or an argument that is no override.
     """
     path, _, argument = spec.partition(":")
     if path.endswith(".json"):
         config = stored_config(Path(spec))
+    elif _is_name(path):
+        config = _shipped_config(path, argument)
     else:
         config = _called(_config_function(Path(path)), argument, path)
+    apply_overrides(config, overrides)
+    config.lock()
+    return config
+
+
+def apply_overrides(config: ConfigDict, overrides: Sequence[str]) -> None:
+    """Changes a config by arguments `--config.key=value`; see `load_config`."""
     for override in overrides:
         name, equals, text = override.partition("=")
         if not name.startswith(OVERRIDE):
@@ -51,8 +71,6 @@ def load_config(spec: str, overrides: Sequence[str] = ()) -> ConfigDict:
         if not equals:
             raise UserError(f"{name} needs a value: type {name}=VALUE")
         _set_field(config, name.removeprefix(OVERRIDE), text)
-    config.lock()
-    return config
 
 
 def stored_config(path: Path) -> ConfigDict:
@@ -132,12 +150,33 @@ def _called(get_config: Callable[..., Any], argument: str, path: str) -> ConfigD
     return config
 
 
+def _is_name(path: str) -> bool:
+    """Says whether a config is named rather than given as a file.
+
+    A file of the package is named too, `configs/vgg16.py` outside of a checkout.
+    """
+    given = Path(path)
+    if given == Path("configs", f"{given.stem}.py"):
+        return given.stem in _SHIPPED and not given.is_file()
+    return given.name == path and not given.suffix
+
+
+def _shipped_config(path: str, argument: str) -> ConfigDict:
+    name = Path(path).stem
+    if name not in _SHIPPED and name.endswith(_BATCH_NORM):
+        name = name.removesuffix(_BATCH_NORM)
+        argument = ",".join(word for word in (argument, "bn") if word)
+    if name not in _SHIPPED:
+        raise unknown_name("config", path, _SHIPPED)
+    return _called(importlib.import_module(f"{_PACKAGE}.{name}").get_config, argument, name)
+
+
 def _config_function(path: Path) -> Callable[[str], ConfigDict]:
     if not path.is_file():
         known = sorted(str(p) for p in Path("configs").glob("*.py") if not p.stem.startswith("_"))
-        there = f"the ones here are {', '.join(known)}" if known else "run from the project's root"
-        raise UserError(f"no config file {path}; {there}")
-    # Config files import their base as `configs.base`: make that work from any working folder.
+        there = f"the ones here are {', '.join(known)}; " if known else ""
+        raise UserError(f"no config file {path}; {there}by name: {', '.join(_SHIPPED)}")
+    # Config files may import what is beside their folder, from any working folder.
     root = str(path.resolve().parent.parent)
     if root not in sys.path:
         sys.path.insert(0, root)
@@ -145,7 +184,14 @@ def _config_function(path: Path) -> Callable[[str], ConfigDict]:
     if spec is None or spec.loader is None:
         raise UserError(f"{path} is not a Python file; give a config such as configs/vgg16.py")
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except ModuleNotFoundError as error:
+        if not (error.name or "").startswith("configs"):
+            raise
+        raise UserError(
+            f"{path} imports {error.name}, which is in a checkout only: import vgg_jax.{error.name}"
+        ) from error
     if not hasattr(module, "get_config"):
         raise UserError(f"{path} defines no get_config; give a config such as configs/vgg16.py")
     return module.get_config

@@ -36,7 +36,7 @@ def main(argv: list[str]) -> int:
     direction.add_argument("--from", dest="layout", help=f"layout of SRC: {', '.join(SOURCES)}")
     direction.add_argument("--to", dest="target", help=f"layout of DST: {', '.join(TARGETS)}")
     network = parser.add_mutually_exclusive_group()
-    network.add_argument("--variant", help="with --from: A, B, D or E (vgg11, 13, 16, 19)")
+    network.add_argument("--variant", help="with --from: A, B, D or E; vgg16, vgg16_bn, ...")
     network.add_argument("--config", help="with --from: a config file, for another network")
     parser.add_argument("--norm", default="none", help="with --variant: batch for a BN network")
     parser.add_argument("source", metavar="SRC")
@@ -82,6 +82,7 @@ def _import(args: argparse.Namespace, overrides: list[str]) -> None:
 
 def _network(args: argparse.Namespace, overrides: list[str]) -> "VGG":
     from vgg_jax.models import build_model
+    from vgg_jax.models.variants import network_fields
 
     if args.config is not None:
         from vgg_jax.training.setup import from_config
@@ -89,7 +90,8 @@ def _network(args: argparse.Namespace, overrides: list[str]) -> "VGG":
         return from_config(load_config(args.config, overrides)).model
     if args.variant is None:
         raise UserError("--from needs the network: give --variant=D (or A, B, E), or --config=FILE")
-    return build_model({"variant": args.variant, "norm": args.norm}, image_size=IMAGE_SIZE)
+    fields = {"norm": args.norm} | network_fields(args.variant)
+    return build_model(fields, image_size=IMAGE_SIZE)
 
 
 def _export(target: str, source: str, destination: str) -> None:

@@ -4,7 +4,7 @@ import difflib
 import reprlib
 from collections.abc import Iterable
 
-_LONG_LIST = 16  # names
+_LONG_LIST = 18  # names
 _NEAREST = 4
 
 _short = reprlib.Repr()

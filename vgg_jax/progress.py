@@ -1,5 +1,6 @@
-"""Progress of training: a bar on a terminal, plain lines in a log."""
+"""Progress of training: a bar on a terminal or in a notebook, plain lines in a log."""
 
+import importlib.util
 import sys
 import time
 from collections.abc import Mapping
@@ -7,8 +8,23 @@ from collections.abc import Mapping
 from tqdm import tqdm
 
 
+def in_notebook() -> bool:
+    """Says whether a Jupyter kernel runs this process."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return hasattr(shell, "kernel")
+
+
+def _bar() -> type[tqdm] | None:
+    """Returns the kind of bar that can be shown here: a widget in a notebook, if it has widgets."""
+    if in_notebook() and importlib.util.find_spec("ipywidgets"):
+        from tqdm.notebook import tqdm_notebook
+
+        return tqdm_notebook
+    return tqdm if sys.stderr.isatty() or in_notebook() else None
+
+
 class Progress:
-    """A progress bar on a terminal, plain lines in a log; silent unless `enabled`."""
+    """A bar on a terminal or in a notebook, plain lines in a log; silent unless `enabled`."""
 
     def __init__(self, start_step: int, total_steps: int, *, enabled: bool) -> None:
         self._total = total_steps
@@ -16,8 +32,9 @@ class Progress:
         self._started = time.perf_counter()
         self._start_step = start_step
         self._bar = None
-        if enabled and sys.stderr.isatty():
-            self._bar = tqdm(initial=start_step, total=total_steps, unit="step", dynamic_ncols=True)
+        kind = _bar()
+        if enabled and kind is not None:
+            self._bar = kind(initial=start_step, total=total_steps, unit="step", dynamic_ncols=True)
 
     def close(self) -> None:
         """Closes the bar."""

@@ -11,6 +11,7 @@ from vgg_jax.config import load_config, split_overrides
 from vgg_jax.errors import UserError
 from vgg_jax.models import VGG, build_model
 from vgg_jax.models.summary import Summary, receptive_field, summarize_model
+from vgg_jax.models.variants import network_fields
 
 
 def main(argv: list[str]) -> int:
@@ -28,7 +29,7 @@ def main(argv: list[str]) -> int:
         if others:
             raise UserError(f"unknown argument {others[0]!r}; use --config to change the network")
         image_size = 224 if args.image_size is None else args.image_size
-        model = build_model({"variant": args.variant}, image_size=image_size)
+        model = build_model(network_fields(args.variant), image_size=image_size)
     else:
         if args.image_size is not None:
             raise UserError("with --config, type --config.data.image_size=SIZE")

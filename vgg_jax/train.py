@@ -1,6 +1,6 @@
 """Trains a network from a config file.
 
-    python -m vgg_jax.train --config=configs/vgg16.py:digits
+    python -m vgg_jax.train --config=vgg16:digits
     python -m vgg_jax.train --config=configs/vgg16.py --config.optimizer.learning_rate=0.02
     python -m vgg_jax.train --config=runs/vgg16-digits/config.json
 
@@ -32,10 +32,10 @@ def main(argv: list[str]) -> int:
     parser = CommandParser(
         "vgg_jax.train",
         __doc__,
-        usage="%(prog)s --config=FILE[:ARGUMENTS] [--config.KEY=VALUE ...] [--workdir=DIR]",
+        usage="%(prog)s --config=NAME[:ARGUMENTS] [--config.KEY=VALUE ...] [--workdir=DIR]",
     )
     parser.add_argument(
-        "--config", required=True, help="such as configs/vgg16.py:bn, or a run's config.json"
+        "--config", required=True, help="such as vgg16:bn, a Python file, or a run's config.json"
     )
     parser.add_argument(
         "--workdir",
@@ -102,7 +102,7 @@ def main(argv: list[str]) -> int:
 
 
 def _run_name(spec: str) -> str:
-    """Returns "vgg16-cifar10-bn" for "configs/vgg16.py:cifar10,bn"; of files, the stem.
+    """Returns "vgg16-cifar10-bn" for "vgg16:cifar10,bn"; of files, the stem.
 
     For the config of a run, "NAME-again".
     """

@@ -6,6 +6,8 @@ from vgg_jax.models.variants import (
     SHALLOW_B,
     TABLE_1,
     ConvSpec,
+    list_models,
+    network_fields,
     parse_stage,
     plain_stages,
     resolve_stages,
@@ -85,6 +87,29 @@ def test_unknown_name_lists_the_known_ones(name: object) -> None:
 def test_near_miss_is_named() -> None:
     with pytest.raises(UserError, match="Did you mean 'vgg11'"):
         variant_stages("vgg-11")
+
+
+def test_models_have_the_names_of_torchvision_and_the_letters_of_the_paper() -> None:
+    names = list_models()
+    published = [f"vgg{depth}{norm}" for depth in (11, 13, 16, 19) for norm in ("", "_bn")]
+    assert names[:8] == tuple(published)
+    assert set(names) > {*TABLE_1, "shallow-B", "plain-34"}
+    for name in names:
+        fields = network_fields(name)
+        assert fields.get("norm", "none") == ("batch" if name.endswith("_bn") else "none")
+        assert variant_stages(fields["variant"])
+    assert network_fields("D_BN") == network_fields("vgg16_bn") == {"variant": "D", "norm": "batch"}
+
+
+@pytest.mark.parametrize("name", ["vgg16_b", "vgg16_bm", "vgg16bn", "vgg16-bn"])
+def test_unknown_model_is_answered_with_the_nearest(name: str) -> None:
+    with pytest.raises(UserError, match=r"unknown model .* Did you mean 'vgg16_bn'"):
+        network_fields(name)
+
+
+def test_a_variant_with_batch_norm_says_where_that_goes() -> None:
+    with pytest.raises(UserError, match=r"give variant=vgg16 and norm=batch, or call .*create_m"):
+        variant_stages("vgg16_bn")
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from vgg_jax.training.preemption import StopRequest
+from vgg_jax.training.preemption import StopRequest, exit_at_once
 
 STOPPING = [signal.SIGTERM, signal.SIGHUP, signal.SIGINT]
 
@@ -43,6 +43,13 @@ def test_a_second_ctrl_c_raises():
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
     assert stop.received == signal.SIGINT
+
+
+def test_a_notebook_lives_on(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "ps1", "In : ", raising=False)
+    with pytest.raises(KeyboardInterrupt), exit_at_once(lambda: "no step is lost"):
+        raise KeyboardInterrupt
+    assert capsys.readouterr().err == "stopped at once: no step is lost\n"
 
 
 def test_leaving_at_once_says_what_is_lost():

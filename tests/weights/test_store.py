@@ -123,3 +123,19 @@ def test_values_that_are_not_finite_are_refused_unless_asked_for(saved, value):
         load_weights(saved)
     loaded = load_weights(saved, allow_non_finite=True)
     np.testing.assert_equal(np.asarray(loaded.variables["params"]["fc7"]["bias"])[2], value)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("net", r"no weights file net: did you mean net\.safetensors\?"),
+        ("vgg16", r"none are downloaded.*\n.*--variant=vgg16 vgg16\.pth vgg16\.safetensors"),
+        ("vgg16_bn.safetensors", r"\n.*--variant=vgg16_bn vgg16_bn\.pth vgg16_bn\.safetensors"),
+        ("imagenet", r"none are downloaded.*\n.*--variant=D vgg16\.pth vgg16\.safetensors"),
+        ("other.safetensors", r"no weights file other\.safetensors$"),
+    ],
+)
+def test_a_file_that_is_not_there_says_what_to_type(saved, monkeypatch, name, message):
+    monkeypatch.chdir(saved.parent)
+    with pytest.raises(UserError, match=message):
+        load_weights(name)

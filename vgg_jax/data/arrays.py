@@ -3,6 +3,7 @@
 import importlib.metadata
 import zipfile
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -122,22 +123,53 @@ def open_npz(data_dir: str | None, name: str, split: str) -> ArraySource:
     images_key, labels_key, _ = _npz_keys(split)
     if images_key not in arrays or labels_key not in arrays:
         raise missing_split(str(path), split, splits)
-    images, labels = arrays[images_key], arrays[labels_key].reshape(-1)
+    return array_source(
+        arrays[images_key],
+        arrays[labels_key],
+        arrays.get("class_names"),
+        keys=(f"{path}: {images_key}", labels_key),
+    )
+
+
+def array_source(
+    images: np.ndarray,
+    labels: np.ndarray,
+    class_names: Sequence[object] | np.ndarray | None = None,
+    *,
+    keys: tuple[str, str],
+) -> ArraySource:
+    """Returns the source of images and labels in memory.
+
+    Args:
+      images: uint8 (N, H, W, 3) RGB, or (N, H, W) grey.
+      labels: integers (N,) or (N, 1).
+      class_names: one per class; None for their numbers.
+      keys: what images and labels are called, for an error.
+
+    Raises:
+      UserError: they are not of these types and shapes.
+    """
+    images_key, labels_key = keys
+    labels = labels.reshape(-1)
     is_image = images.dtype == np.uint8 and (images.ndim == 3 or images.shape[3:] == (3,))
     is_label = labels.dtype.kind in "iu" and len(labels) == len(images) > 0
     if images.dtype.kind == "f" and not np.isfinite(images).all():
         wrong = int(np.flatnonzero(~np.isfinite(images.reshape(len(images), -1)).all(axis=1))[0])
-        raise UserError(f"{path}: {images_key} has NaN or infinity, first in example {wrong}")
+        raise UserError(f"{images_key} has NaN or infinity, first in example {wrong}")
     if not (is_image and is_label):
+        scaled = images.dtype.kind == "f"
+        hint = (
+            "\nFloats of 0..1 become so by (255 * images).round().astype('uint8')" if scaled else ""
+        )
         raise UserError(
-            f"{path}: {images_key} is {images.dtype} {images.shape}, {labels_key} {labels.dtype} "
-            f"{labels.shape}; they must be uint8 (N, H, W, 3) or (N, H, W), and integers (N,)"
+            f"{images_key} is {images.dtype} {images.shape}, {labels_key} {labels.dtype} "
+            f"{labels.shape}; they must be uint8 (N, H, W, 3) or (N, H, W), and integers (N,){hint}"
         )
     if images.ndim == 3:
         images = _to_rgb(images)
     labels = labels.astype(np.int32)
-    class_names = arrays.get("class_names", range(labels.max() + 1))
-    return ArraySource(images, labels, tuple(str(name) for name in class_names))
+    names = range(labels.max() + 1) if class_names is None else class_names
+    return ArraySource(images, labels, tuple(str(name) for name in names))
 
 
 def _npz_keys(split: str) -> tuple[str, str, str]:

@@ -12,6 +12,7 @@ from vgg_jax.data.source import Source
 from vgg_jax.errors import UserError, unknown_name
 
 __all__ = [
+    "MEMORY",
     "SOURCES",
     "ArraySource",
     "Source",
@@ -21,7 +22,8 @@ __all__ = [
     "open_source",
 ]
 
-SOURCES = ("digits", "folder", "npz", "tfds")
+MEMORY = "arrays"  # handed to `vgg_jax.fit`; no config can open them
+SOURCES = ("digits", "folder", "npz", "tfds", MEMORY)
 
 
 def open_source(data: Any, split: str) -> Source:
@@ -46,6 +48,11 @@ def open_source(data: Any, split: str) -> Source:
             from vgg_jax.data.tfds_copy import open_tfds  # TFDS takes a second to import
 
             return open_tfds(data.name, data.dir, split)
+        case "arrays":
+            raise UserError(
+                f"data.source={MEMORY} are arrays of a Python program: call vgg_jax.fit with them "
+                "and with workdir=,\nwhich resumes the run or returns what it learnt"
+            )
     raise unknown_name("data.source", data.source, SOURCES)
 
 

@@ -27,6 +27,7 @@ VARIANTS = TABLE_1 | {"shallow-B": SHALLOW_B}
 ALIASES = {"vgg11": "A", "vgg13": "B", "vgg16": "D", "vgg19": "E"}
 PLAIN_EXAMPLES = ("plain-22", "plain-34", "plain-50")
 KNOWN_VARIANTS = (*VARIANTS, *ALIASES, *PLAIN_EXAMPLES)
+BATCH_NORM = "_bn"  # at the end of a model's name, as torchvision and timm have it
 
 _SMALLEST_PLAIN = 13
 # Bounded, so that a mistyped number is refused before it fills the memory with layers.
@@ -58,12 +59,51 @@ def plain_stages(weight_layers: int) -> tuple[str, ...]:
     return tuple(f"3-{c} x{n}" for c, n in zip(channels, counts, strict=True))
 
 
-def variant_stages(name: str) -> tuple[str, ...]:
-    """Returns the stages of a named network; names are matched without regard to case.
+def list_models() -> tuple[str, ...]:
+    """Returns the names that `create_model` takes: torchvision's and timm's, then the paper's.
+
+    `plain-N` stands for a plain net of any depth N. Every name may be followed by "_bn".
+    """
+    published = [name + norm for name in ALIASES for norm in ("", BATCH_NORM)]
+    return (*published, *VARIANTS, *PLAIN_EXAMPLES)
+
+
+def network_fields(name: str) -> dict[str, str]:
+    """Returns the fields of `VGG` that a model's name stands for, of `variant` and `norm`.
+
+    {"variant": "D", "norm": "batch"} for "vgg16_bn"; without the suffix the variant alone.
 
     Raises:
       UserError: the name is unknown.
     """
+    has_norm = str(name).lower().endswith(BATCH_NORM)
+    variant = str(name)[: -len(BATCH_NORM)] if has_norm else str(name)
+    if _known_stages(variant) is None:
+        raise unknown_name("model", name, list_models())
+    return {"variant": ALIASES.get(variant.lower(), variant)} | (
+        {"norm": "batch"} if has_norm else {}
+    )
+
+
+def variant_stages(name: str) -> tuple[str, ...]:
+    """Returns the stages of a named network; names are matched without regard to case.
+
+    Raises:
+      UserError: the name is unknown, or says more than the stages.
+    """
+    stages = _known_stages(name)
+    if stages is not None:
+        return stages
+    base = str(name).lower().removesuffix(BATCH_NORM)
+    if _known_stages(base) is not None:
+        raise UserError(
+            f"variant {quoted(name)} is {base} with batch norm, which is a field of its own:\n"
+            f"give variant={base} and norm=batch, or call vgg_jax.create_model({quoted(name)})"
+        )
+    raise unknown_name("variant", name, KNOWN_VARIANTS)
+
+
+def _known_stages(name: str) -> tuple[str, ...] | None:
     by_lower = {known.lower(): stages for known, stages in VARIANTS.items()}
     by_lower |= {alias: VARIANTS[known] for alias, known in ALIASES.items()}
     lower = str(name).lower()
@@ -72,7 +112,7 @@ def variant_stages(name: str) -> tuple[str, ...]:
     plain = re.fullmatch(r"plain-(\d{1,3})", lower)
     if plain and int(plain[1]) >= _SMALLEST_PLAIN:
         return plain_stages(int(plain[1]))
-    raise unknown_name("variant", name, KNOWN_VARIANTS)
+    return None
 
 
 def parse_stage(text: str) -> Stage:

@@ -3,7 +3,7 @@
 A probe sees a model only as a function: `forward(perturbations)` adds an array to each named
 intermediate and returns (loss, intermediates); the gradient with respect to a perturbation of zero
 is the gradient with respect to that intermediate. If the parameters are measured too, the
-function is `loss_fn(params, perturbations)`.
+function is `loss_fn(params, perturbations)`. `networks.open_network` makes it of any Flax network.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +12,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from vgg_jax.probes.statistics import preactivation_statistics, root_mean_square
+from vgg_jax.errors import unknown_name
+from vgg_jax.probes.statistics import (
+    l2_norm,
+    named_leaves,
+    preactivation_statistics,
+    root_mean_square,
+)
 
 PyTree = Any
 Arrays = dict[str, jax.Array]
@@ -41,7 +47,7 @@ def layer_scales(forward: Forward, names: Sequence[str]) -> tuple[Arrays, Arrays
 
 def layer_statistics(
     loss_fn: LossFn,
-    params: Mapping[str, Any],
+    params: PyTree,
     preactivations: Mapping[str, str],
     activation: Callable[[jax.Array], jax.Array],
     update: Callable[[PyTree], PyTree] | None = None,
@@ -50,7 +56,8 @@ def layer_statistics(
 
     Args:
       loss_fn: (params, perturbations) -> (loss, intermediates).
-      params: {layer: {"kernel": ..., ...}, ...}.
+      params: {layer: {"kernel": ..., ...}, ...}; a layer of a nested tree is named by its path,
+        "block/conv".
       preactivations: for each layer, input to output, the intermediate that its activation is
         applied to; the last layer has no activation.
       activation: elementwise.
@@ -66,6 +73,9 @@ def layer_statistics(
         grad_param_ratio        the former over the latter
         update_ratio            L2 norm of the update of the kernel over that of the kernel
         preactivation_rms, ...  see `statistics.preactivation_statistics`
+
+    Raises:
+      UserError: a layer has no kernel.
     """
     names = list(preactivations.values())
     zeros = _zeros(lambda z: loss_fn(params, z), names)
@@ -102,8 +112,10 @@ def _zeros(forward: Forward, names: Sequence[str]) -> Arrays:
     return {name: jnp.zeros(shapes[name].shape, shapes[name].dtype) for name in names}
 
 
-def _kernel_norms(tree: Mapping[str, Any], layers: Mapping[str, str]) -> Arrays:
-    return {
-        layer: root_mean_square(tree[layer]["kernel"]) * tree[layer]["kernel"].size ** 0.5
-        for layer in layers
-    }
+def _kernel_norms(tree: PyTree, layers: Mapping[str, str]) -> Arrays:
+    tensors = named_leaves(tree)
+    for layer in layers:
+        if f"{layer}/kernel" not in tensors:
+            known = [name.removesuffix("/kernel") for name in tensors if name.endswith("/kernel")]
+            raise unknown_name("layer with a kernel", layer, known)
+    return {layer: l2_norm(tensors[f"{layer}/kernel"]) for layer in layers}

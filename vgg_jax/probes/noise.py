@@ -1,17 +1,20 @@
 """How much of a gradient is noise: its variance over examples, and the simple noise scale."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+
+from vgg_jax.errors import unknown_name
+from vgg_jax.probes.statistics import named_leaves
 
 PyTree = Any
 
 
 def gradient_noise(
     loss_fn: Callable[[PyTree, PyTree], jax.Array],
-    params: Mapping[str, Any],
+    params: PyTree,
     batch: PyTree,
     parts: int,
     layers: Sequence[str],
@@ -25,7 +28,7 @@ def gradient_noise(
 
     Args:
       loss_fn: (params, micro-batch) -> mean loss.
-      params: {layer: ..., ...}.
+      params: {layer: ..., ...}; a layer of a nested tree is named by its path, "block/conv".
       batch: arrays (N, ...), independent examples along the first axis.
       parts: number of micro-batches, at least 2, a divisor of N.
       layers: those to report.
@@ -34,16 +37,19 @@ def gradient_noise(
       {quantity: {layer: float32 scalar}}, "all" among the layers, of all the parameters together:
       gradient_variance, the estimate of S; gradient_signal, of |G|^2, which may come out negative
       where noise dominates; noise_scale, S / |G|^2 in examples, NaN where |G|^2 is not positive.
+
+    Raises:
+      UserError: a layer without parameters.
     """
     micro = jax.tree.map(lambda x: x.reshape(parts, -1, *x.shape[1:]), batch)
     size = jax.tree.leaves(micro)[0].shape[1]
 
     def add(total: PyTree, part: PyTree) -> tuple[PyTree, dict[str, jax.Array]]:
         grads = jax.grad(loss_fn)(params, part)
-        return jax.tree.map(jnp.add, total, grads), _squares(grads)
+        return jax.tree.map(jnp.add, total, grads), _squares(grads, layers)
 
-    total, small = jax.lax.scan(add, jax.tree.map(jnp.zeros_like, dict(params)), micro)
-    large = _squares(jax.tree.map(lambda g: g / parts, total))
+    total, small = jax.lax.scan(add, jax.tree.map(jnp.zeros_like, params), micro)
+    large = _squares(jax.tree.map(lambda g: g / parts, total), layers)
     variance, signal, scale = {}, {}, {}
     for layer in (*layers, "all"):
         mean_small = jnp.mean(small[layer])
@@ -55,10 +61,13 @@ def gradient_noise(
     return {"gradient_variance": variance, "gradient_signal": signal, "noise_scale": scale}
 
 
-def _squares(grads: Mapping[str, Any]) -> dict[str, jax.Array]:
+def _squares(grads: PyTree, layers: Sequence[str]) -> dict[str, jax.Array]:
     """Squared L2 norm of each layer's gradient, and of all together."""
-    squares = {
-        layer: sum((jnp.sum(jnp.square(g)) for g in jax.tree.leaves(tree)), jnp.zeros(()))
-        for layer, tree in grads.items()
-    }
-    return squares | {"all": sum(squares.values(), jnp.zeros(()))}
+    tensors = {name: jnp.sum(jnp.square(g)) for name, g in named_leaves(grads).items()}
+    squares = {}
+    for layer in layers:
+        inside = [v for name, v in tensors.items() if f"{name}/".startswith(f"{layer}/")]
+        if not inside:
+            raise unknown_name("layer", layer, {name.rpartition("/")[0] for name in tensors})
+        squares[layer] = sum(inside, jnp.zeros(()))
+    return squares | {"all": sum(tensors.values(), jnp.zeros(()))}

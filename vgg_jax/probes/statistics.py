@@ -1,6 +1,7 @@
 """Statistics of arrays: scale, and how much of a layer still passes a gradient."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +19,28 @@ def root_mean_square(x: jax.Array) -> jax.Array:
     largest = jnp.max(jnp.abs(wide))
     scale = jnp.where(largest > 0, largest, 1)  # a NaN or an infinity goes through
     return scale * jnp.sqrt(jnp.mean(jnp.square(wide / scale)))
+
+
+def l2_norm(x: jax.Array) -> jax.Array:
+    """Returns the L2 norm of all elements: float32 scalar, of numbers of any size."""
+    return root_mean_square(x) * x.size**0.5
+
+
+def named_leaves(tree: Any) -> dict[str, jax.Array]:
+    """Returns the arrays of floats in a tree by the names on their way: "block/dense/kernel".
+
+    Boxes with one value, such as NNX's variables, add nothing to a name.
+    """
+
+    def name(path: tuple[Any, ...]) -> str:
+        boxed = bool(path) and path[-1] == jax.tree_util.GetAttrKey("value")
+        return jax.tree_util.keystr(path[:-1] if boxed else path, simple=True, separator="/")
+
+    return {
+        name(path): leaf
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+        if jnp.issubdtype(jnp.result_type(leaf), jnp.floating)
+    }
 
 
 def preactivation_statistics(

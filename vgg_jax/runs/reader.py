@@ -49,6 +49,11 @@ class StoredRun:
         """The lines of `metrics.jsonl`, without one that is being written."""
         return read_metrics(self.path)
 
+    def loaded(self) -> "StoredRun":
+        """Returns this run with every file read, so that the folder may be removed."""
+        _ = self.summary, self.config, self.lines
+        return self
+
     @property
     def command(self) -> str | None:
         """The command line that made the run, if it has ended."""

@@ -18,8 +18,12 @@ from vgg_jax.training.setup import from_config
 from vgg_jax.weights.store import Weights
 
 
-def load_run(workdir: Path) -> tuple[Weights, Source, str]:
+def load_run(workdir: Path, source: Source | None = None) -> tuple[Weights, Source, str]:
     """Reads the newest checkpoint of a run directory.
+
+    Args:
+      workdir: the run directory.
+      source: its evaluation data; None opens what the run's config names.
 
     Returns:
       The weights that the run is evaluated with (the averaged ones, if it keeps them), its
@@ -43,7 +47,7 @@ def load_run(workdir: Path) -> tuple[Weights, Source, str]:
         raise UserError(f"no checkpoints in {workdir}: train it first")
     state, _ = restored
 
-    source = open_source(data, data.eval_split)
+    source = source or open_source(data, data.eval_split)
     preprocessing = Preprocessing(
         resize=eval_resize(source, data),
         crop=data.image_size,

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
+from vgg_jax.data.source import Source
 from vgg_jax.data.sources import data_name
 from vgg_jax.distributed import all_or_none, exit_if_peer_lost, global_max
 from vgg_jax.evaluation.scoring import accuracies
@@ -33,13 +34,19 @@ from vgg_jax.training.state import TrainState
 from vgg_jax.training.writers import Recorder
 
 
-def train(config: ConfigDict, workdir: Path, started: float) -> dict[str, Any]:
+def train(
+    config: ConfigDict,
+    workdir: Path,
+    started: float,
+    sources: tuple[Source, Source] | None = None,
+) -> dict[str, Any]:
     """Trains as configured, resuming from the newest checkpoint in `workdir`.
 
     Args:
       config: as from `configs/`.
       workdir: run directory, made if absent.
       started: `time.perf_counter()` when the command started, for the time to the first step.
+      sources: see `setup.build`.
 
     Returns:
       What is also in `summary.json`; "exit_reason" is "finished", "SIGTERM" or "SIGINT".
@@ -51,7 +58,7 @@ def train(config: ConfigDict, workdir: Path, started: float) -> dict[str, Any]:
     """
     is_main = jax.process_index() == 0
     with exit_if_peer_lost():
-        run = all_or_none(lambda: build(config))
+        run = all_or_none(lambda: build(config, sources))
         before = all_or_none(lambda: finished_summary(workdir, config, run.total_steps))
         if before is not None:  # nothing is left to do, or to write
             return before

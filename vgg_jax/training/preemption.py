@@ -55,6 +55,8 @@ class StopRequest:
 def exit_at_once(lost: Callable[[], str]) -> Iterator[None]:
     """While entered, a KeyboardInterrupt ends the process without waiting for anything.
 
+    A notebook or an interactive Python lives on: there the KeyboardInterrupt goes through.
+
     Args:
       lost: says what is lost by that.
     """
@@ -62,4 +64,6 @@ def exit_at_once(lost: Callable[[], str]) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         print(f"stopped at once: {lost()}", file=sys.stderr, flush=True)
+        if hasattr(sys, "ps1"):
+            raise
         os._exit(EXIT_INTERRUPTED)

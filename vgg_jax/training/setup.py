@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 
 from vgg_jax.data.augment import make_eval_transform, make_train_augment
 from vgg_jax.data.pipeline import EvalPipeline, TrainPipeline
+from vgg_jax.data.source import Source
 from vgg_jax.data.sources import check_labels, fingerprint, open_source
 from vgg_jax.errors import UserError
 from vgg_jax.models import VGG, build_model
@@ -119,8 +120,12 @@ class Run:
     fingerprints: dict[str, str]
 
 
-def build(config: ConfigDict) -> Run:
+def build(config: ConfigDict, sources: tuple[Source, Source] | None = None) -> Run:
     """Builds a run.
+
+    Args:
+      config: as from `configs/`.
+      sources: the training and evaluation data; None opens those that the config names.
 
     Raises:
       UserError: whatever in the config cannot be honoured.
@@ -136,8 +141,10 @@ def build(config: ConfigDict) -> Run:
     check_memory(config, model, state, parallel.devices)
     check_pretrained(config, model)
 
-    train_source = open_source(config.data, config.data.train_split)
-    eval_source = open_source(config.data, config.data.eval_split)
+    train_source, eval_source = sources or (
+        open_source(config.data, config.data.train_split),
+        open_source(config.data, config.data.eval_split),
+    )
     for source in (train_source, eval_source):
         check_labels(source, config.model.num_classes)
     here = {"process_index": jax.process_index(), "process_count": jax.process_count()}

@@ -33,8 +33,10 @@ from vgg_jax.data.preprocessing import Preprocessing
 from vgg_jax.errors import UserError, quoted
 from vgg_jax.json_files import parse_json
 from vgg_jax.models import MODEL_KEYS, VGG, build_model
+from vgg_jax.models.variants import list_models
 
 FORMAT = "vgg_jax 1"
+SUFFIX = ".safetensors"
 STATISTICS = ("mean", "var")  # the leaves of batch_stats; all others are parameters
 
 
@@ -145,11 +147,28 @@ def _opened(path: str | PathLike[str]) -> Generator[Any]:
         with safetensors.safe_open(path, framework="numpy") as file:
             yield file
     except FileNotFoundError as error:
-        raise UserError(f"no weights file {path}") from error
+        raise UserError(f"no weights file {path}{_instead(path)}") from error
     except (OSError, safetensors.SafetensorError) as error:
         raise UserError(
             f"cannot read {path} as .safetensors: {error}; it is truncated or of another kind"
         ) from error
+
+
+def _instead(path: str | PathLike[str]) -> str:
+    """Returns what to type instead of a file that is not there, to follow its name; or nothing."""
+    there = f"{path}{SUFFIX}"
+    if Path(there).is_file():
+        return f": did you mean {there}?"
+    name = Path(path).name.removesuffix(SUFFIX)
+    named = name.lower() in map(str.lower, list_models())
+    if not named and Path(path).suffix == SUFFIX:
+        return ""
+    variant, name = (name, name) if named else ("D", "vgg16")
+    return (
+        ": weights are files, and none are downloaded. Convert one:\n"
+        f"python -m vgg_jax.convert --from=torchvision --variant={variant} {name}.pth "
+        f"{name}{SUFFIX}"
+    )
 
 
 def load_weights(path: str | PathLike[str], *, allow_non_finite: bool = False) -> Weights:
