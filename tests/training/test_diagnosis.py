@@ -6,9 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from tests.short_runs import TINY
 from tests.training.conftest import SIZE
-from vgg_jax.config import load_config
 from vgg_jax.models.initializers import GAINS
 from vgg_jax.models.vgg import ACTIVATIONS
 from vgg_jax.training import setup
@@ -20,7 +18,8 @@ from vgg_jax.training.steps import TrainLoss, augmented
 @pytest.fixture
 def prepared(tiny_vgg, augment, batch_of):
     model = tiny_vgg(norm="batch")
-    state = new_state(init_variables(model, 0, SIZE), optax.sgd(0.1), with_ema=False)
+    optimizer = optax.sgd(0.1)
+    state = jax.jit(lambda: new_state(init_variables(model, 0, SIZE), optimizer, with_ema=False))()
     return TrainLoss(model, seed=0), state, augmented(augment, 0, 0, batch_of(4))
 
 
@@ -71,13 +70,12 @@ def root_of_size(x: jax.Array) -> jax.Array:
 
 
 @pytest.fixture
-def config(pytestconfig, monkeypatch):
-    monkeypatch.chdir(pytestconfig.rootpath)
+def config(small_run, monkeypatch):
     monkeypatch.setitem(ACTIVATIONS, "root", root_of_size)
     monkeypatch.setitem(GAINS, "root", 1.0)
     monkeypatch.setitem(setup.build.__globals__, "make_train_augment", marked_is_nan)
-    spec, *overrides = TINY
-    return load_config(spec.removeprefix("--config="), overrides)
+    stages = "--config.model.stages=('3-4','3-4 x2','3-8')"
+    return small_run(stages, spec="configs/vgg11.py:digits")
 
 
 def marked_is_nan(data, source):
@@ -96,22 +94,22 @@ def in_an_image(state, batch):
 
 
 def in_a_parameter(state, batch):
-    kernel = state.params["conv3_2"]["kernel"].at[0, 0, 0, 0].set(jnp.inf)
-    layer = state.params["conv3_2"] | {"kernel": kernel}
-    return state.replace(params=state.params | {"conv3_2": layer}), batch
+    kernel = state.params["conv2_2"]["kernel"].at[0, 0, 0, 0].set(jnp.inf)
+    layer = state.params["conv2_2"] | {"kernel": kernel}
+    return state.replace(params=state.params | {"conv2_2": layer}), batch
 
 
 def in_a_gradient(state, batch):
-    dead = jax.tree.map(lambda leaf: leaf.at[..., 0].set(0), state.params["conv5_1"])
-    return state.replace(params=state.params | {"conv5_1": dead}), batch
+    dead = jax.tree.map(lambda leaf: leaf.at[..., 0].set(0), state.params["conv3_1"])
+    return state.replace(params=state.params | {"conv3_1": dead}), batch
 
 
 @pytest.mark.parametrize(
     ("inject", "activation", "named"),
     [
         (in_an_image, "relu", "the images"),
-        (in_a_parameter, "relu", "the parameter conv3_2/kernel"),
-        (in_a_gradient, "root", "the gradient of conv5_1"),
+        (in_a_parameter, "relu", "the parameter conv2_2/kernel"),
+        (in_a_gradient, "root", "the gradient of conv3_1"),
     ],
 )
 def test_is_found_at_its_step_and_nothing_is_overwritten(config, inject, activation, named):

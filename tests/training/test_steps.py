@@ -33,7 +33,7 @@ SGD = optax.chain(optax.trace(0.9), optax.scale(-0.1))
 
 
 def start(model, *, ema=False, optimizer=SGD):
-    return new_state(init_variables(model, 0, SIZE), optimizer, with_ema=ema)
+    return jax.jit(lambda: new_state(init_variables(model, 0, SIZE), optimizer, with_ema=ema))()
 
 
 def step_of(model, augment, *, ema=0.0, **options):
@@ -64,13 +64,15 @@ def test_metrics_and_update_are_those_of_the_loss(tiny_vgg, augment, batch_of):
 
     images = augment(example_keys(3, 0, 8), batch["image"])
 
-    def loss_fn(params):
+    @jax.jit
+    @jax.value_and_grad
+    def loss_and_gradient(params):
         logits, _ = model.apply({"params": params}, images)
         log_p = jax.nn.log_softmax(logits)
         true = log_p[jnp.arange(8), batch["label"]]
         return -(0.9 * true + 0.1 * log_p.mean(-1)).mean()
 
-    loss, grads = jax.value_and_grad(loss_fn)(state.params)
+    loss, grads = loss_and_gradient(state.params)
     assert metrics["loss"] == pytest.approx(float(loss), rel=1e-5)
     assert metrics["gradient_norm"] == pytest.approx(float(optax.tree.norm(grads)), rel=1e-5)
     expected = jax.tree.map(lambda p, g: p - 0.1 * g, state.params, grads)
@@ -197,7 +199,8 @@ def test_mirror_images_share_in_the_scores(tiny_vgg, batch_of):
 
     sums = jax.jit(make_eval_step(model, transform, mirrored=True))(state, batch)
     images = transform(batch["image"])
-    views = [model.apply(state.eval_variables(), v)[0] for v in (images, images[:, :, ::-1])]
+    apply = jax.jit(model.apply)
+    views = [apply(state.eval_variables(), v)[0] for v in (images, images[:, :, ::-1])]
     mean = sum(jax.nn.softmax(logits) for logits in views) / 2
     expected = masked_sums(jnp.log(mean), batch["label"], batch["mask"])
     for name in expected:
