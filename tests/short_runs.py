@@ -2,6 +2,7 @@
 
 import json
 import os
+import struct
 import subprocess
 import sys
 import time
@@ -10,6 +11,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from tensorboardX.proto.event_pb2 import Event
 
 ROOT = Path(__file__).parent.parent
 STEPS = 24
@@ -78,3 +80,18 @@ def wait_for_step(workdir: Path, step: int, process: subprocess.Popen) -> None:
 
 def complete_lines(path: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text().split("\n")[:-1]]
+
+
+def shown_by_tensorboard(folder: Path) -> list[tuple[int, str, float]]:
+    """Returns (step, name, value) of every scalar, less those that a later start hides."""
+    shown = []
+    for path in sorted(folder.iterdir(), key=lambda path: path.stat().st_mtime_ns):
+        content = path.read_bytes()
+        while len(content) >= 12:  # length, its checksum, event, its checksum
+            (length,) = struct.unpack("<Q", content[:8])
+            event = Event.FromString(content[12 : 12 + length])
+            content = content[16 + length :]
+            if event.HasField("session_log"):
+                shown = [each for each in shown if each[0] < event.step]
+            shown += [(event.step, value.tag, value.simple_value) for value in event.summary.value]
+    return shown

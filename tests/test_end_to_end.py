@@ -4,15 +4,22 @@ import json
 import random
 import shutil
 import signal
-import struct
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
-from tensorboardX.proto.event_pb2 import Event
 
-from tests.short_runs import STEPS, TINY, arrays, metrics, start, train, wait_for_step
+from tests.short_runs import (
+    STEPS,
+    TINY,
+    arrays,
+    metrics,
+    shown_by_tensorboard,
+    start,
+    train,
+    wait_for_step,
+)
 
 
 def assert_identical(one: Path, other: Path) -> None:
@@ -99,24 +106,9 @@ def test_killed_at_random_moments_ends_bit_identical(finished, tmp_path):
     lines = metrics(workdir)
     steps = [line["step"] for line in lines if "train/loss" in line]
     assert steps == sorted(set(steps))
-    shown = sorted((step, name) for step, name in shown_by_tensorboard(workdir / "tensorboard"))
+    shown = sorted((step, name) for step, name, _ in shown_by_tensorboard(workdir / "tensorboard"))
     kept = sorted((line["step"], name) for line in lines for name in line if name != "step")
     assert shown == kept
-
-
-def shown_by_tensorboard(folder):
-    """Returns (step, name) of every scalar, less those that a later start hides."""
-    shown = []
-    for path in sorted(folder.iterdir(), key=lambda path: path.stat().st_mtime_ns):
-        content = path.read_bytes()
-        while len(content) >= 12:  # length, its checksum, event, its checksum
-            (length,) = struct.unpack("<Q", content[:8])
-            event = Event.FromString(content[12 : 12 + length])
-            content = content[16 + length :]
-            if event.HasField("session_log"):
-                shown = [(step, name) for step, name in shown if step < event.step]
-            shown += [(event.step, value.tag) for value in event.summary.value]
-    return shown
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,6 @@
 """Sweeps through the command line: stopped, continued on Ray, failing; and what users get wrong."""
 
 import csv
-import fcntl
-import io
 import os
 import re
 import shlex
@@ -10,57 +8,18 @@ import signal
 import statistics
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
 import pytest
 from pyarrow import parquet
-from rich.console import Console
 
+from tests.sweeping.files import write_sweep
 from vgg_jax.errors import UserError
 from vgg_jax.runs.reader import StoredRun
 from vgg_jax.sweep import main
-from vgg_jax.sweeping import launchers
-from vgg_jax.sweeping.display import Display
-from vgg_jax.sweeping.execution import Outcome, execute, is_claimed
-from vgg_jax.sweeping.table import format_rows, sweep_table
-from vgg_jax.sweeping.trials import load_trials
 
 ROOT = Path(__file__).parent.parent
-# What a run is told of memory stands in its log.
-CONFIG = """
-import os
-
-from configs.vgg11 import get_config as vgg11
-
-
-def get_config(argument):
-    print("memory", os.environ.get("XLA_PYTHON_CLIENT_MEM_FRACTION"))
-    return vgg11(argument)
-"""
-SWEEP = """
-from pathlib import Path
-
-CONFIG = f"{Path(__file__).parent / 'config.py'}:digits"
-TINY = {
-    "model.stages": ("3-4", "3-8"),
-    "data.image_size": 8,
-    "model.head": "linear",
-    "data.batch_size": 16,
-    "steps": 800,
-    "eval.every_steps": 400,
-    "checkpoint.every_steps": 1000,
-    "log.every_steps": 1,
-    "optimizer.warmup_epochs": 0.0,
-}
-
-
-def get_runs():
-    for seed in (3, 4):
-        yield f"good-seed{seed}", CONFIG, TINY | {"seed": seed}
-    yield "bad", CONFIG, TINY | {"init.weights": "gone", "seed": 5}
-"""
 
 
 @pytest.fixture(autouse=True)
@@ -70,10 +29,7 @@ def _in_project_root(monkeypatch):
 
 @pytest.fixture
 def sweep_file(tmp_path):
-    path = tmp_path / "sweep.py"
-    path.write_text(SWEEP)
-    (tmp_path / "config.py").write_text(CONFIG)
-    return path
+    return write_sweep(tmp_path)
 
 
 def start(*arguments: str) -> subprocess.Popen:
@@ -178,25 +134,11 @@ def test_dry_run_prints_commands_that_the_shell_and_xargs_read_back(sweep_file, 
     assert not (tmp_path / "a b").exists()
 
 
-@pytest.mark.parametrize(
-    ("body", "message"),
-    [
-        ("yield 'a'", "must yield"),
-        ("yield 'a/b', 'configs/vgg11.py:digits', {}", "letters, digits"),
-        ("yield from [('a', 'configs/vgg11.py:digits', {})] * 2", "two runs called 'a'"),
-        ("yield 'a', 'configs/vgg11.py:digits', {'sead': 1}", "Did you mean 'seed'"),
-        ("yield 'a', 'configs/vgg11.py:digits', {'seed': 'x'}", "is of type int"),
-        (
-            "yield 'a', 'configs/vgg11.py:digits', {'optimizer.name': 'none'}",
-            "run 'a' .*config.optimizer.name='none'",
-        ),
-        ("return []", "yields no run"),
-    ],
-)
-def test_mistakes_in_a_sweep_file_show_before_anything_runs(tmp_path, body, message):
+def test_a_config_that_a_run_would_refuse_shows_before_anything_runs(tmp_path):
     path = tmp_path / "sweep.py"
-    path.write_text(f"def get_runs():\n    {body}\n")
-    with pytest.raises(UserError, match=message):
+    overrides = "{'optimizer.name': 'none'}"
+    path.write_text(f"def get_runs():\n    yield 'a', 'configs/vgg11.py:digits', {overrides}\n")
+    with pytest.raises(UserError, match=r"run 'a' .*config.optimizer.name='none'"):
         main([f"--config={path}", f"--workdir={tmp_path / 'out'}"])
     assert not (tmp_path / "out").exists()
 
@@ -212,92 +154,6 @@ def test_mistakes_in_a_sweep_file_show_before_anything_runs(tmp_path, body, mess
 def test_mistyped_arguments(arguments, message):
     with pytest.raises(UserError, match=message):
         main(arguments)
-
-
-def test_a_folder_of_other_runs_is_refused(sweep_file, tmp_path):
-    (trial, *_) = load_trials(sweep_file, tmp_path)
-    trial.workdir.mkdir()
-    (trial.workdir / "config.json").write_text('{"seed": 9, "optimizer": {"schedule": "step"}}')
-    with pytest.raises(UserError, match="holds a run with another config"):
-        load_trials(sweep_file, tmp_path)
-
-
-def test_a_run_at_which_another_process_works_is_waited_for(sweep_file, tmp_path):
-    (trial, *_) = load_trials(sweep_file, tmp_path)
-    trial.workdir.mkdir()
-    stop, outcomes = threading.Event(), []
-    with (trial.workdir / ".claim").open("w") as other:
-        fcntl.flock(other, fcntl.LOCK_EX)
-        thread = threading.Thread(
-            target=lambda: outcomes.append(execute(trial, 1, {}, stop)), daemon=True
-        )
-        thread.start()
-        thread.join(0.6)
-        assert thread.is_alive()
-        assert is_claimed(trial)
-        stop.set()
-        thread.join(10)
-    assert outcomes == [Outcome("stopped", 0)]
-    assert not is_claimed(trial)
-
-
-@pytest.mark.parametrize(
-    ("at_once", "each", "visible", "expected", "memory"),
-    [
-        (None, 1, None, ["0", "1", "2", "3"], None),
-        (None, 2, "4,5,6,7", ["4,5", "6,7"], None),
-        (1, 3, None, ["0,1,2"], None),
-        (6, 1, None, ["0", "1", "2", "3", "0", "1"], "0.450"),
-        (3, 4, None, ["0,1,2,3"] * 3, "0.300"),
-    ],
-)
-def test_gpus_are_dealt_out_and_shared(monkeypatch, at_once, each, visible, expected, memory):
-    fraction = "XLA_PYTHON_CLIENT_MEM_FRACTION"
-    monkeypatch.setattr(launchers, "_devices_at_hand", lambda: ("gpu", 4))
-    monkeypatch.delenv(fraction, raising=False)
-    if visible is None:
-        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    else:
-        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    slots = launchers.device_slots(at_once, each)
-    assert [slot["CUDA_VISIBLE_DEVICES"] for slot in slots] == expected
-    assert {slot.get(fraction) for slot in slots} == {memory}
-    monkeypatch.setenv(fraction, "0.1")  # set by the user, and passed on as it is
-    assert all(fraction not in slot for slot in launchers.device_slots(at_once, each))
-    with pytest.raises(UserError, match="a run of 5 GPUs does not fit on 4"):
-        launchers.device_slots(None, 5)
-
-
-def test_live_table_shows_what_runs_have_written(sweep_file, tmp_path):
-    good, _, bad = trials = load_trials(sweep_file, tmp_path)
-    for trial in (good, bad):
-        trial.workdir.mkdir()
-    line = '{"step": 7, "train/loss": 0.5}\n{"step": 8, "eval/top1": 0.25}\n{"st'
-    (good.workdir / "metrics.jsonl").write_text(line)
-    (bad.workdir / "log.txt").write_text("starting\nerror: no such thing\n")
-    outcome = Outcome("failed", 2, 2)
-    texts = {}
-    for terminal in (True, False):
-        console = Console(file=io.StringIO(), force_terminal=terminal, width=100, height=30)
-        with Display(trials, console) as display, (good.workdir / ".claim").open("w") as claim:
-            fcntl.flock(claim, fcntl.LOCK_EX)
-            display.ended(bad, outcome)
-            display.refresh()
-        texts[terminal] = console.file.getvalue()
-    assert re.search(r"good-seed3.*running.*8.*loss 0.5000, top-1 25.00%", texts[True])
-    assert re.search(r"good-seed4.*waiting", texts[True])
-    assert re.search(r"bad.*failed", texts[True])
-    assert texts[False] == (
-        "bad: failed, tried 2 times, exit status 2: error: no such thing (1 of 3 ended)\n"
-    )
-
-
-def test_table_without_a_finished_run_is_empty_not_zero(sweep_file, tmp_path):
-    rows = sweep_table(load_trials(sweep_file, tmp_path))
-    assert [row["missing"] for row in rows] == [2, 1]
-    assert all(row["eval/top1_mean"] is None for row in rows)
-    header, first, _ = format_rows(rows)
-    assert first[header.index("top-1 [%]")] == "-"
 
 
 @pytest.mark.parametrize("name", ["summary.json", "config.json"])

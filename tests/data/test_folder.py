@@ -62,6 +62,17 @@ def test_wnids_keep_the_index_among_1000(data_config, photo_folder):
         check_labels(source, 10)
 
 
+def test_packaged_classes_are_in_the_order_of_their_wnids():
+    names = imagenet_classes()
+    assert len(names) == 1000
+    assert list(names) == sorted(names)
+    assert all(len(wnid) == 9 and wnid[0] == "n" and wnid[1:].isdecimal() for wnid in names)
+    for index, wnid, name in ((0, "n01440764", "tench"), (999, "n15075141", "toilet tissue")):
+        assert list(names.items())[index] == (wnid, name)
+    twice = {name for name in names.values() if list(names.values()).count(name) > 1}
+    assert twice == {"crane", "maillot"}  # as in the list of the challenge
+
+
 def test_packaged_classes_are_the_shared_ones(shared_data):
     with (shared_data / "imagenet_classes.csv").open() as lines:
         expected = {row["wnid"]: row["name"] for row in csv.DictReader(lines)}

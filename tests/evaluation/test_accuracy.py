@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from scipy.stats import binomtest
 
 from tests.evaluation.nets import NAMES, Pictures, tiny_weights
 from vgg_jax.data.folder import imagenet_classes
@@ -22,12 +21,6 @@ PROBABILITIES = np.array(
     np.float32,
 )
 LABELS = np.array([0, 0, 0, 1, 2], np.int32)
-
-
-@pytest.mark.parametrize(("correct", "examples"), [(0, 7), (3, 9), (95, 100), (40123, 50000)])
-def test_wilson_equals_scipys(correct, examples):
-    wanted = binomtest(correct, examples).proportion_ci(method="wilson")
-    assert wilson_interval(correct, examples) == pytest.approx(tuple(wanted), abs=1e-6)
 
 
 def test_accuracy_report():

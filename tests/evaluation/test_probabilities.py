@@ -5,7 +5,6 @@ import pytest
 
 from tests.evaluation.nets import (
     NAMES,
-    SIZES,
     Pictures,
     probabilities_one_by_one,
     replaced,
@@ -62,25 +61,6 @@ def test_equals_one_by_one(protocol, scales, batch_size, count, nets, pictures):
     wanted = straight(nets[:count], pictures, protocol, scales)
     np.testing.assert_allclose(found, wanted, atol=2e-6)
     np.testing.assert_allclose(found.sum(1), 1, atol=1e-5)
-
-
-def test_progress_sees_every_example_once(nets, pictures):
-    seen = []
-
-    def progress(indices):
-        for index in indices:
-            seen.append(index)
-            yield index
-
-    dataset_probabilities(nets[:1], pictures, scales=(10,), progress=progress)
-    assert seen == list(range(len(SIZES)))
-
-
-def test_an_example_shown_twice_is_noticed(nets, pictures):
-    with pytest.raises(AssertionError, match="shown 1 times"):
-        dataset_probabilities(
-            nets[:1], pictures, scales=(10,), progress=lambda _: [0, 0, *range(1, 8)]
-        )
 
 
 def test_networks_that_do_not_belong_together(nets, pictures):

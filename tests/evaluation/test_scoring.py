@@ -3,8 +3,9 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 
-from vgg_jax.evaluation.scoring import accuracies, masked_sums
+from vgg_jax.evaluation.scoring import accuracies, masked_sums, wilson_interval
 
 
 @pytest.mark.parametrize("classes", [3, 10])
@@ -36,3 +37,16 @@ def test_every_example_must_have_been_counted():
     assert accuracies(sums, 4) == {"loss": 1.0, "top1": 0.25, "top5": 0.5, "examples": 4}
     with pytest.raises(AssertionError, match="4 of 5"):
         accuracies(sums, 5)
+
+
+@pytest.mark.parametrize(("correct", "examples"), [(0, 7), (3, 9), (95, 100), (40123, 50000)])
+def test_wilson_equals_scipys(correct, examples):
+    wanted = binomtest(correct, examples).proportion_ci(method="wilson")
+    assert wilson_interval(correct, examples) == pytest.approx(tuple(wanted), abs=1e-6)
+
+
+def test_wilson_stays_within_zero_and_one():
+    for correct, examples in ((0, 3), (3, 3), (0, 10**6)):
+        low, high = wilson_interval(correct, examples)
+        assert 0 <= low <= correct / examples <= high <= 1
+        assert low < high

@@ -1,17 +1,13 @@
-"""Saliency and Grad-CAM, against finite differences and the formula; the picture by the command."""
-
-import json
+"""Saliency and Grad-CAM, against finite differences and the formula."""
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from tests.evaluation.nets import NAMES, replaced, tiny_weights
+from tests.evaluation.nets import replaced, tiny_weights
 from tests.models.nets import forward
 from vgg_jax import explain, predict
 from vgg_jax.errors import UserError
-from vgg_jax.features.predict_command import main
-from vgg_jax.weights.store import save_weights
 
 RNG = np.random.default_rng(0)
 
@@ -72,20 +68,3 @@ def test_the_most_probable_class_is_explained_by_default(weights, photo):
     assert found.probability == pytest.approx(best.probability, abs=1e-5)
     with pytest.raises(UserError, match="label=3: give one of the 3 classes"):
         explain(weights, photo, label=3)
-
-
-def test_command_line(tmp_path, weights, photo, capsys):
-    save_weights(tmp_path / "net.safetensors", weights)
-    copy = tmp_path / "photo.png"
-    copy.write_bytes(photo.read_bytes())
-    arguments = [f"--weights={tmp_path}/net.safetensors", "--explain", "--json"]
-    assert main([*arguments, str(tmp_path / "absent.png"), str(copy)]) == 2
-    (line,) = map(json.loads, capsys.readouterr().out.splitlines())
-    assert line["explanation"] == f"{copy}.explained.png"
-    assert line["predictions"][0]["name"] in NAMES
-    with Image.open(line["explanation"]) as picture:
-        assert picture.size == (3 * 8 + 2 * 4, 8 + 1)
-        np.testing.assert_array_equal(
-            np.asarray(picture)[-8:, :8], weights.preprocessing.load(photo)
-        )
-    assert not (tmp_path / "absent.png.explained.png").exists()

@@ -6,8 +6,6 @@ import numpy as np
 import pytest
 
 from vgg_jax.probes.gradients import layer_scales, layer_statistics
-from vgg_jax.probes.noise import gradient_noise
-from vgg_jax.probes.statistics import preactivation_statistics, root_mean_square
 
 
 def test_scales_of_a_product_chain():
@@ -62,56 +60,3 @@ def test_statistics_of_two_layers():
     assert float(measured["activation_grad_rms"]["two"]) == pytest.approx(1)
     assert float(measured["saturation_fraction"]["one"]) == pytest.approx(np.mean(z <= 0))
     assert "two" not in measured["dead_fraction"]  # no activation
-
-
-@pytest.mark.parametrize("scale", [1e-30, 1.0, 1e30])
-def test_root_mean_square_of_numbers_whose_squares_float32_does_not_hold(scale):
-    x = jnp.array([3.0, -4.0]) * scale
-    assert float(root_mean_square(x)) == pytest.approx(scale * 12.5**0.5, rel=1e-6)
-
-
-def test_root_mean_square_of_zeros_and_of_what_is_not_finite():
-    assert float(root_mean_square(jnp.zeros(3))) == 0
-    assert not np.isfinite(root_mean_square(jnp.array([1.0, jnp.inf])))
-
-
-@pytest.mark.parametrize(
-    ("activation", "saturated"), [(jax.nn.relu, -0.1), (jnp.tanh, 3.0), (jax.nn.sigmoid, -6.0)]
-)
-def test_dead_channels_are_off_for_every_example_and_position(activation, saturated):
-    z = jnp.full((2, 2, 2, 4), 0.1)
-    z = z.at[..., 0].set(saturated)  # everywhere
-    z = z.at[0, ..., 1].set(saturated)  # for one example of two
-    z = z.at[:, 0, 0, 2].set(saturated)  # at one position of four
-    statistics = preactivation_statistics(z, activation)
-    assert float(statistics["dead_fraction"]) == 0.25
-    assert float(statistics["saturation_fraction"]) == (8 + 4 + 2) / 32
-    assert float(statistics["preactivation_mean"]) == pytest.approx(float(z.mean()), rel=1e-5)
-    assert float(statistics["preactivation_variance"]) == pytest.approx(float(z.var()), rel=1e-5)
-
-
-def test_noise_scale_of_a_known_covariance():
-    """Gradients theta - x: signal |theta - mean|^2, variance that of x in every direction."""
-    features, signal, deviation = 50, 0.3, 2.0
-    x = deviation * jax.random.normal(jax.random.key(0), (4096, features))
-    params = {"a": jnp.full(features, signal), "b": jnp.zeros(1)}
-
-    def loss_fn(params, part):
-        return jnp.mean(jnp.sum((params["a"] - part) ** 2, -1)) / 2 + jnp.sum(params["b"])
-
-    noise = gradient_noise(loss_fn, params, x, 64, ["a"])
-    assert float(noise["gradient_variance"]["a"]) == pytest.approx(features * deviation**2, rel=0.1)
-    assert float(noise["gradient_signal"]["a"]) == pytest.approx(features * signal**2, rel=0.15)
-    # The layer that is not asked for counts in "all": a gradient of 1 without noise.
-    assert float(noise["gradient_signal"]["all"]) == pytest.approx(
-        float(noise["gradient_signal"]["a"]) + 1, rel=1e-4
-    )
-    ratio = noise["gradient_variance"]["all"] / noise["gradient_signal"]["all"]
-    assert float(noise["noise_scale"]["all"]) == pytest.approx(float(ratio))
-
-
-def test_noise_without_signal_has_no_scale():
-    x = jnp.array([[1.0], [-1.0], [1.0], [-1.0]])
-    noise = gradient_noise(lambda p, part: jnp.mean(p["a"] * part), {"a": jnp.zeros(1)}, x, 4, "a")
-    assert np.isnan(noise["noise_scale"]["a"])
-    assert float(noise["gradient_signal"]["a"]) < 0

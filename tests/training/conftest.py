@@ -3,13 +3,36 @@
 import jax
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 
 from configs.base import base
+from vgg_jax.config import load_config
 from vgg_jax.data.augment import make_train_augment
 from vgg_jax.models import VGG
 
 CLASSES = 4
 SIZE = 8
+
+
+SMALL_RUN = [
+    "--config.model.stages=('3-4','3-8')",
+    "--config.model.head=linear",
+    "--config.data.image_size=8",
+    "--config.data.batch_size=8",
+    "--config.eval.batch_size=360",
+    "--config.optimizer.schedule=constant",
+]
+
+
+@pytest.fixture
+def small_run(pytestconfig, monkeypatch):
+    """Returns a function from overrides to the config of a run of a small net on digits."""
+    monkeypatch.chdir(pytestconfig.rootpath)
+
+    def make(*overrides: str, spec: str = "configs/vgg11.py:digits,bn") -> ConfigDict:
+        return load_config(spec, [*SMALL_RUN, *overrides])
+
+    return make
 
 
 @pytest.fixture

@@ -7,35 +7,18 @@ import jax
 import numpy as np
 import pytest
 
-from vgg_jax.config import load_config
 from vgg_jax.runs.directory import LAYERS_FILE
 from vgg_jax.training.loop import train
 from vgg_jax.training.probing import make_probe, micro_batches
 from vgg_jax.training.setup import build, first_state
 
-ARGUMENTS = [
-    "--config.model.stages=('3-4','3-8')",
-    "--config.model.head=linear",
-    "--config.data.image_size=8",
-    "--config.data.batch_size=8",
-    "--config.eval.batch_size=360",
-    "--config.optimizer.schedule=constant",
-    "--config.optimizer.label_smoothing=0.1",
-]
+SMOOTHED = ["--config.optimizer.label_smoothing=0.1"]
 
 
-@pytest.fixture
-def config(pytestconfig, monkeypatch):
-    monkeypatch.chdir(pytestconfig.rootpath)
-
-    def make(*overrides: str):
-        return load_config("configs/vgg11.py:digits,bn", [*ARGUMENTS, *overrides])
-
-    return make
-
-
-def test_probe_sees_what_the_step_does(config):
-    settings = config("--config.model.norm_group=2")  # four micro-batches of a group each
+def test_probe_sees_what_the_step_does(small_run):
+    settings = small_run(
+        *SMOOTHED, "--config.model.norm_group=2"
+    )  # four micro-batches of a group each
     run = build(settings)
     state = first_state(run, settings)
     batch = run.parallel.put(run.train_data.batch(0))
@@ -51,8 +34,8 @@ def test_probe_sees_what_the_step_does(config):
         assert float(measured["update_ratio"][layer]) == pytest.approx(change, rel=1e-2)
 
 
-def test_resumed_run_repeats_no_row_and_off_writes_nothing(config, tmp_path):
-    settings = config("--config.steps=5", "--config.probe.every_steps=2")
+def test_resumed_run_repeats_no_row_and_off_writes_nothing(small_run, tmp_path):
+    settings = small_run(*SMOOTHED, "--config.steps=5", "--config.probe.every_steps=2")
     with settings.unlocked():
         settings.checkpoint.every_steps = 3
         settings.eval.every_steps = 0

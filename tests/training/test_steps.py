@@ -1,5 +1,9 @@
-"""The training step: what it computes, what it is a function of, and what a bad loss does to it."""
+"""The training step: what it computes, what it is a function of, and what a bad loss does to it.
 
+And the loss of the whole batch, which is that of the step however the step splits the batch.
+"""
+
+import dataclasses
 import re
 import types
 
@@ -14,9 +18,12 @@ from tests.training.conftest import SIZE
 from vgg_jax.evaluation.scoring import masked_sums
 from vgg_jax.training import steps
 from vgg_jax.training.optimizers import make_optimizer
+from vgg_jax.training.parallel import make_parallel
 from vgg_jax.training.state import init_variables, new_state
 from vgg_jax.training.steps import (
     TrainLoss,
+    augmented,
+    cross_entropy,
     example_keys,
     make_eval_step,
     make_train_step,
@@ -26,7 +33,7 @@ SGD = optax.chain(optax.trace(0.9), optax.scale(-0.1))
 
 
 def start(model, *, ema=False, optimizer=SGD):
-    return new_state(init_variables(model, 0, SIZE), optimizer, with_ema=ema)
+    return jax.jit(lambda: new_state(init_variables(model, 0, SIZE), optimizer, with_ema=ema))()
 
 
 def step_of(model, augment, *, ema=0.0, **options):
@@ -57,13 +64,15 @@ def test_metrics_and_update_are_those_of_the_loss(tiny_vgg, augment, batch_of):
 
     images = augment(example_keys(3, 0, 8), batch["image"])
 
-    def loss_fn(params):
+    @jax.jit
+    @jax.value_and_grad
+    def loss_and_gradient(params):
         logits, _ = model.apply({"params": params}, images)
         log_p = jax.nn.log_softmax(logits)
         true = log_p[jnp.arange(8), batch["label"]]
         return -(0.9 * true + 0.1 * log_p.mean(-1)).mean()
 
-    loss, grads = jax.value_and_grad(loss_fn)(state.params)
+    loss, grads = loss_and_gradient(state.params)
     assert metrics["loss"] == pytest.approx(float(loss), rel=1e-5)
     assert metrics["gradient_norm"] == pytest.approx(float(optax.tree.norm(grads)), rel=1e-5)
     expected = jax.tree.map(lambda p, g: p - 0.1 * g, state.params, grads)
@@ -190,7 +199,8 @@ def test_mirror_images_share_in_the_scores(tiny_vgg, batch_of):
 
     sums = jax.jit(make_eval_step(model, transform, mirrored=True))(state, batch)
     images = transform(batch["image"])
-    views = [model.apply(state.eval_variables(), v)[0] for v in (images, images[:, :, ::-1])]
+    apply = jax.jit(model.apply)
+    views = [apply(state.eval_variables(), v)[0] for v in (images, images[:, :, ::-1])]
     mean = sum(jax.nn.softmax(logits) for logits in views) / 2
     expected = masked_sums(jnp.log(mean), batch["label"], batch["mask"])
     for name in expected:
@@ -209,3 +219,61 @@ def test_optimizer_of_a_config_runs_in_the_step(tiny_vgg, augment, batch_of):
     step = jax.jit(make_train_step(TrainLoss(model, 0), optimizer, augment))
     new, _ = step(state, batch_of(4))
     assert differences(new.params, state.params) > 0
+
+
+# --- The loss ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("mode", "options", "fields"),
+    [
+        ("jit", {}, {}),
+        ("jit", {"accumulate": 4}, {}),
+        ("jit", {"accumulate": 2, "group": 2}, {"norm": "batch", "norm_group": 2}),
+        ("pmap", {}, {"norm": "batch"}),
+        ("pmap", {"accumulate": 2}, {}),
+        ("pmap", {"accumulate": 2, "group": 2}, {"norm": "batch", "norm_group": 2}),
+    ],
+)
+def test_loss_and_gradient_are_those_of_the_step(
+    tiny_vgg, augment, batch_of, mode, options, fields
+):
+    head = {"head": "cifar", "head_features": (8,), "head_window": SIZE // 2, "dropout": 0.5}
+    model = tiny_vgg(stages=("3-4",), **head | fields)
+    parallel = make_parallel(mode)
+    loss = TrainLoss(model, 3, label_smoothing=0.1, **options)
+    adapted = dataclasses.replace(loss, model=parallel.adapted(model))
+    optimizer = optax.sgd(0.1)
+    step = parallel.compile_train(
+        make_train_step(adapted, optimizer, augment, axis_name=parallel.axis_name)
+    )
+    state = parallel.init(
+        lambda: new_state(init_variables(model, 0, SIZE), optimizer, with_ema=False)
+    )
+    batch = parallel.put(batch_of(16))
+    seen = augmented(augment, 3, 0, batch)
+
+    @jax.jit
+    def examine(state, seen):
+        return jax.value_and_grad(
+            lambda params: loss.of_batch(params, state, seen, {}), has_aux=True
+        )(state.params)
+
+    (value, endpoints), gradient = examine(state, seen)
+    assert endpoints["fc8"].shape == (16, 1, 1, 4)
+    # The endpoints are in the order of the batch: they give the loss again.
+    logits = endpoints["fc8"][:, 0, 0]
+    assert float(cross_entropy(logits, seen["label"], 0.1)) == pytest.approx(float(value), rel=1e-5)
+    _, metrics = step(state, batch)
+    assert float(value) == pytest.approx(float(metrics["loss"]), rel=1e-5)
+    norm = float(optax.tree.norm(gradient))
+    assert norm == pytest.approx(float(metrics["gradient_norm"]), rel=1e-4)
+
+
+def test_cross_entropy_equals_its_definition():
+    logits = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
+    labels = np.array([0, 2, 1, 1, 0])
+    log_p = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+    true = log_p[np.arange(5), labels]
+    expected = -(0.7 * true + 0.3 * log_p.mean(-1)).mean()
+    assert float(cross_entropy(logits, labels, 0.3)) == pytest.approx(float(expected), rel=1e-5)

@@ -7,6 +7,7 @@ import pytest
 import safetensors.numpy
 from jax import export
 
+from tests.evaluation.nets import tiny_weights
 from tests.weights import files
 from vgg_jax.errors import UserError
 from vgg_jax.models import build_model
@@ -81,4 +82,4 @@ def test_a_folder_that_cannot_be_written(imported, tmp_path):
     with pytest.raises(UserError, match="cannot write"):
         export_torchvision(tmp_path / "file" / "x.safetensors", weights)
     with pytest.raises(UserError, match="cannot write"):
-        export_stablehlo(tmp_path / "file" / "x.stablehlo", weights)
+        export_stablehlo(tmp_path / "file" / "x.stablehlo", tiny_weights())

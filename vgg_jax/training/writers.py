@@ -215,8 +215,8 @@ class Events:
     def __init__(self, folder: Path, start: int) -> None:
         """Begins a file; TensorBoard will hide what earlier ones have past step `start`."""
         folder.mkdir(exist_ok=True)
-        # Two processes within a second would get the same name.
-        self._writer = EventsWriter(str(folder / "events"), f".{os.getpid()}")
+        # Two starts within a second would get the same name, and the second overwrite the first.
+        self._writer = EventsWriter(str(folder / "events"), f".{os.getpid()}.{start}")
         purge = Event(step=start + 1, session_log=SessionLog(status=SessionLog.START))
         purge.wall_time = time.time()
         self._writer.write_event(purge)
