@@ -17,6 +17,7 @@ ACROSS = {
     "models/test_build_model",
     "models/test_goldens",  # parity with PyTorch
     "weights/test_vgg19_photos",  # the published network on photos
+    "test_any_network",  # the page's code
     "test_configs",  # of configs/
     "test_end_to_end",
     "test_faults",  # of storage and of people
@@ -24,9 +25,11 @@ ACROSS = {
     "test_layers",
     "test_links",
     "test_mirror",
+    "test_python_page",  # the page's code
     "test_readme",
     "test_repository_size",
     "test_tutorial",
+    "test_wheel",  # outside a checkout
 }
 
 
