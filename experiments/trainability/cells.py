@@ -191,8 +191,8 @@ def outcome(
 
 
 @functools.cache
-def load(steps: int, batch_size: int) -> tuple[list[Batches], Batches]:
-    """Returns the training batches in order and the whole test set, on the device."""
+def load(steps: int, batch_size: int, seed: int = SEED) -> tuple[list[Batches], Batches]:
+    """Returns a seed's training batches in order and the whole test set, on the device."""
     config = vgg("D", "digits").data
     config.batch_size, config.augment = batch_size, "none"
     normalize = make_eval_transform(config)
@@ -200,7 +200,7 @@ def load(steps: int, batch_size: int) -> tuple[list[Batches], Batches]:
     def on_device(batch: dict[str, Any]) -> Batches:
         return {"image": normalize(batch["image"]), "label": jnp.asarray(batch["label"])}
 
-    train = TrainPipeline(open_source(config, "train"), config, seed=SEED)
+    train = TrainPipeline(open_source(config, "train"), config, seed=seed)
     test_source = open_source(config, "test")
     test = EvalPipeline(test_source, config, batch_size=len(test_source)).batch(0)
     return [on_device(train.batch(step)) for step in range(steps)], on_device(test)

@@ -1,0 +1,26 @@
+"""Activations compared at equal gain, shortened: measured once, resumed, redrawn."""
+
+import numpy as np
+import pytest
+
+from experiments.activations import run
+from vgg_jax.runs.tables import read_table, select
+
+
+def test_measures_resumes_and_redraws(tmp_path, monkeypatch):
+    monkeypatch.setitem(run.PRESETS, "quick", run.Preset(("A",), (0.05,), 2, 1 / 32, 2, 8))
+    monkeypatch.setattr(run, "ACTIVATIONS", ("relu", "tanh"))
+    arguments = ["--preset=quick", f"--out={tmp_path}"]
+    assert run.main(arguments) == 0
+    table = read_table(tmp_path / run.TABLE)
+    start = select(table, quantity="preactivation_rms", step=0)
+    assert len(start["value"]) == 2 * 2 * 11
+    np.testing.assert_allclose(start["value"], 1, atol=0.2)  # LSUV: equal gain
+    assert len(select(table, quantity="accuracy")["value"]) == 4
+    text = (tmp_path / "table.md").read_text()
+
+    monkeypatch.setattr(run, "train", pytest.fail)
+    assert run.main(arguments) == 0
+    assert run.main(["--redraw", *arguments]) == 0
+    assert (tmp_path / "table.md").read_text() == text
+    assert (tmp_path / "activations.png").stat().st_size > 10_000
