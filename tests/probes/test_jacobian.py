@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from vgg_jax.models import VGG
 from vgg_jax.probes.jacobian import (
     gaussian_product_edge,
     jacobian,
@@ -12,6 +13,7 @@ from vgg_jax.probes.jacobian import (
     log_norm_to_leading_order,
     log_squared_norm,
     predicted_relative_variance,
+    pushforward,
     relative_variance,
 )
 
@@ -20,6 +22,27 @@ def test_jacobian_of_a_linear_map_is_its_matrix():
     matrix = np.random.default_rng(0).standard_normal((6, 4)).astype(np.float32)
     found = jacobian(lambda x: (matrix @ x.ravel()).reshape(3, 2), jnp.ones((2, 2)))
     np.testing.assert_allclose(found, matrix, rtol=1e-6)
+
+
+def test_pushforward_through_batch_norm_and_maximum():
+    """Both define their own backward pass; differences of the function know nothing of it."""
+    model = VGG(
+        stages=("3-4", "3-4"), norm="batch", head="linear", head_window=1, num_classes=3, width=1.0
+    )
+    rng = np.random.default_rng(0)
+    x, u = (jnp.asarray(rng.standard_normal((2, 4, 4, 3))) for _ in range(2))
+    variables = model.init(jax.random.key(0), x)
+
+    def function(x):
+        return model.apply(variables, x, train=True, mutable=["batch_stats"])[0][0]
+
+    step = 1e-2
+    difference = (function(x + step * u) - function(x - step * u)) / (2 * step)
+    found = pushforward(function, x)(u)
+    np.testing.assert_allclose(found, difference, rtol=0.05, atol=0.02)
+    matrix = jacobian(function, x)
+    assert matrix.shape == (6, 96)
+    np.testing.assert_allclose(matrix @ u.ravel(), found.ravel(), rtol=1e-3, atol=1e-4)
 
 
 def test_log_squared_norm_of_numbers_whose_squares_leave_float32():

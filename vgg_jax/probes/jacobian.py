@@ -7,6 +7,7 @@ probability, as in Pennington et al. (2017), arXiv 1711.04735; orthogonal convol
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,16 +18,24 @@ from vgg_jax.probes.mean_field import tanh_slope_ratio
 from vgg_jax.probes.statistics import root_mean_square
 from vgg_jax.probes.theory import activation_moments
 
-Function = Callable[[jax.Array], jax.Array]
+Function = Callable[[Any], Any]
+
+
+def pushforward(function: Function, x: jax.Array) -> Function:
+    """Returns u -> J u, J the Jacobian of a function at x.
+
+    As the transpose of the backward pass, because our batch norm and pooling define only that.
+    """
+    outputs, pullback = jax.vjp(function, x)
+    transposed = jax.linear_transpose(pullback, outputs)
+    return lambda u: transposed((u,))[0]
 
 
 def jacobian(function: Function, x: jax.Array) -> jax.Array:
-    """Returns all derivatives of a function of an array, as a matrix (outputs, inputs)."""
-
-    def flat(vector: jax.Array) -> jax.Array:
-        return function(vector.reshape(x.shape)).ravel()
-
-    return jax.jacfwd(flat)(x.ravel())
+    """Returns J, all derivatives of a function of an array, as a matrix (outputs, inputs)."""
+    units = jnp.eye(x.size, dtype=x.dtype).reshape(x.size, *x.shape)
+    columns = jax.vmap(pushforward(function, x))(units)
+    return columns.reshape(x.size, -1).T
 
 
 def log_squared_norm(x: jax.Array) -> jax.Array:
