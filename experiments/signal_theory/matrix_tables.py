@@ -92,7 +92,11 @@ def spread(table: Table) -> Iterator[str]:
             rows.append([net, name, *cells])
     head = ["relative variance of squares", "", *(f"{depth} layers" for depth in depths)]
     yield markdown(head, rows, "ll" + "r" * len(depths))
-    for quantity in ("largest_over_rms", "median_over_rms"):
+    names = {
+        "largest_over_rms": "largest singular value over RMS",
+        "share_small": "share of singular values below 1% of the largest",
+    }
+    for quantity, name in names.items():
         rows = [
             [
                 net,
@@ -103,8 +107,9 @@ def spread(table: Table) -> Iterator[str]:
             ]
             for net in nets
         ]
-        name = quantity.replace("_over_rms", " singular value over RMS")
-        yield markdown([name, *(f"{depth} layers" for depth in depths)], rows, "l" + "r" * 9)
+        yield markdown(
+            [name, *(f"{depth} layers" for depth in depths)], rows, "l" + "r" * len(depths)
+        )
 
 
 def stack(table: Table) -> Iterator[str]:
@@ -113,7 +118,6 @@ def stack(table: Table) -> Iterator[str]:
     quantities = {
         "RMS": "rms",
         "largest over RMS": "largest_over_rms",
-        "median over RMS": "median_over_rms",
         "relative variance of squares": "relative_variance",
         "share that is 1": "share_of_ones",
         "share that is 0": "share_of_zeros",

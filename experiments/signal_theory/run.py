@@ -94,7 +94,7 @@ def cells(part: str, preset: Preset) -> Cells:
                 yield (net,), functools.partial(gains.measure_net, net, preset.gain_seeds)
         case "edge":
             for layers, width in itertools.product(preset.edge_layers, preset.edge_widths):
-                yield square("linear, He", layers, width, preset)
+                yield square("linear, Gaussian", layers, width, preset)
         case "spread":
             for name, layers in itertools.product(spectra.SQUARES, preset.spread_layers):
                 yield square(name, layers, preset.spread_width, preset)

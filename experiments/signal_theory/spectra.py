@@ -15,16 +15,16 @@ from vgg_jax.rng import stream_key
 # Net D's convolutions in one stage, so that one pooling follows all of them; the maps are 8x8.
 STACK = (", ".join(VARIANTS["D"]),)
 STACK_SIDE = 8
-STACK_BATCH = 8  # of which one image varies, with batch norm
+STACK_BATCH = 4  # of which one image varies, with batch norm
 # Name: initialiser, activation, norm, pooling (None: J ends before it).
 STACKS = {
     "linear, delta-orthogonal": ("delta_orthogonal", "linear", "none", None),
     "linear, delta-orthogonal, stride": ("delta_orthogonal", "linear", "none", "none"),
     "linear, delta-orthogonal, average": ("delta_orthogonal", "linear", "none", "average"),
     "linear, orthogonal": ("orthogonal", "linear", "none", None),
-    "linear, He": ("he_fan_in", "linear", "none", None),
+    "linear, Gaussian": ("he_fan_in", "linear", "none", None),
     "tanh, delta-orthogonal": ("delta_orthogonal", "tanh", "none", None),
-    "tanh, He": ("he_fan_in", "tanh", "none", None),
+    "tanh, Gaussian": ("he_fan_in", "tanh", "none", None),
     "ReLU, delta-orthogonal": ("delta_orthogonal", "relu", "none", None),
     "ReLU, orthogonal": ("orthogonal", "relu", "none", None),
     "ReLU, He": ("he_fan_in", "relu", "none", None),
@@ -32,14 +32,15 @@ STACKS = {
 }
 # Square nets of 1x1 kernels, one pixel: initialiser, activation, norm.
 SQUARES = {
-    "linear, He": ("he_fan_in", "linear", "none"),
+    "linear, Gaussian": ("he_fan_in", "linear", "none"),
     "linear, orthogonal": ("orthogonal", "linear", "none"),
-    "tanh, He": ("he_fan_in", "tanh", "none"),
+    "tanh, Gaussian": ("he_fan_in", "tanh", "none"),
     "tanh, orthogonal": ("orthogonal", "tanh", "none"),
     "ReLU, He": ("he_fan_in", "relu", "none"),
     "ReLU, orthogonal": ("orthogonal", "relu", "none"),
     "ReLU, He, batch norm": ("he_fan_in", "relu", "batch"),
 }
+SMALL = 0.01  # of the largest: such singular values are counted
 SAMPLES = 64  # that the square nets' batch norm normalises over
 
 Rows = list[dict[str, Any]]
@@ -104,8 +105,7 @@ def described(values: np.ndarray) -> dict[str, float]:
         "largest": values.max(),
         "rms": rms,
         "largest_over_rms": values.max() / rms,
-        "smallest_over_rms": values.min() / rms,
-        "median_over_rms": np.median(values) / rms,
+        "share_small": np.mean(values < SMALL * values.max()),
         "relative_variance": relative_variance(values**2),
     }
 
