@@ -24,6 +24,14 @@ LENGTHS = 2  # correlation lengths that are followed, so D falls to an eighth
 Rows = list[dict[str, Any]]
 
 
+def followed(theory: TanhMeanField) -> tuple[tuple[float, float], int]:
+    """Returns 1 - c of both sets of pairs at the start, and how many layers they are followed."""
+    starts = (NEAR, 0.0)
+    if theory.distance:
+        starts = theory.distance * (1 + ASIDE), theory.distance * (1 - ASIDE)
+    return starts, max(3, math.ceil(LENGTHS * theory.correlation_length))
+
+
 def tanh_pairs(variance: float, width: int, nets: int) -> Rows:
     """Returns D, the difference in 1 - c between two sets of pairs, after every layer.
 
@@ -31,11 +39,7 @@ def tanh_pairs(variance: float, width: int, nets: int) -> Rows:
     or at it and below, so that D falls to zero at any width.
     """
     theory = TanhMeanField(variance, BIAS_VARIANCE)
-    if theory.distance:
-        starts = theory.distance * (1 + ASIDE), theory.distance * (1 - ASIDE)
-    else:
-        starts = NEAR, 0.0
-    layers = max(3, math.ceil(LENGTHS * theory.correlation_length))
+    starts, layers = followed(theory)
     rows = []
     for seed in range(nets):
         key = stream_key(seed, f"tanh {variance:g}")

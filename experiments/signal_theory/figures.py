@@ -6,13 +6,15 @@ from typing import Any
 import numpy as np
 
 from experiments.signal_theory import matrix_tables, tables
-from experiments.signal_theory.gains import ONE_PIXEL, predicted
+from experiments.signal_theory.gains import ENDS, ONE_PIXEL, predicted
+from experiments.signal_theory.parts import PARTS, by_seed, numbers
 from experiments.signal_theory.presets import BIAS_VARIANCE
 from vgg_jax.probes.jacobian import gaussian_product_edge, predicted_relative_variance
 from vgg_jax.probes.mean_field import TanhMeanField, relu_distance
 from vgg_jax.reporting.plots import COLORS, figure
 from vgg_jax.runs.tables import Table, mean_interval, read_table, select
 
+POINTS: dict[str, Any] = {"marker": "o", "markersize": 4, "linestyle": "none", "capsize": 3}
 INSIDE = 0.995  # the edge of chaos is left out of curves, by this much of its slope
 
 
@@ -20,7 +22,7 @@ def draw(out: Path) -> None:
     """Draws what the stored tables in `out` allow."""
     read = {
         name: read_table(out / part.file)
-        for name, part in tables.PARTS.items()
+        for name, part in PARTS.items()
         if (out / part.file).exists()
     }
     groups = {
@@ -34,8 +36,7 @@ def draw(out: Path) -> None:
             with figure(out / name, 4.6 * count, 4.2) as drawing:
                 axes = drawing.subplots(1, count)
                 if name == "log_normal":
-                    gains(axes, read["gains"])
-                    continue
+                    axes = [axes]
                 for place, (part, panel) in zip(axes, panels.items(), strict=True):
                     panel(place, read[part])
 
@@ -43,19 +44,15 @@ def draw(out: Path) -> None:
 def lengths(axes: Any, table: Table) -> None:
     """Draws correlation lengths against the weight variance."""
     found = list(tables.correlation_lengths(table))
-    for color, width in zip(COLORS, sorted(found[0].rates), strict=False):
-        rates, halves = np.array([length.rates[width] for length in found]).T
-        low, high = 1 / (rates + halves), 1 / np.maximum(rates - halves, 1e-3)
+    for color, width in zip(COLORS, found[0].measured, strict=False):
+        middle, low, high = np.array([length.measured[width] for length in found]).T
         axes.errorbar(
             [length.variance for length in found],
-            1 / rates,
-            [1 / rates - low, high - 1 / rates],
+            middle,
+            [middle - low, np.minimum(high, 1e3) - middle],
             color=color,
-            marker="o",
-            markersize=4,
-            linestyle="none",
-            capsize=3,
             label=f"measured, width {width}",
+            **POINTS,
         )
     variances = np.linspace(found[0].variance, found[-1].variance, 200)
     axes.plot(variances, predicted_lengths(variances), color="black", label="fixed point")
@@ -104,11 +101,11 @@ def training(axes: Any, table: Table) -> None:
 
 def relu(axes: Any, table: Table) -> None:
     """Draws 1 - c of ReLU nets against the layer."""
-    widest = tables.numbers(table["width"])[-1]
+    widest = numbers(table["width"])[-1]
     found = select(table, quantity="distance", width=widest)
     layers = np.arange(1, int(found["depth"].max()) + 1)
-    for color, variance in zip(COLORS, tables.numbers(found["variance"]), strict=False):
-        mean = tables.by_seed(select(found, variance=variance)).mean(0)[1:]
+    for color, variance in zip(COLORS, numbers(found["variance"]), strict=False):
+        mean = by_seed(select(found, variance=variance)).mean(0)[1:]
         axes.plot(layers, mean, color=color, linewidth=2.5, label=f"variance {variance}")
     axes.plot(layers, tables.exact_relu_distances(layers[-1])[1:], color="black", label="map")
     late = layers[layers >= 10]
@@ -122,71 +119,51 @@ def gains(panels: Any, table: Table) -> None:
     """Draws measured against predicted variances, and quantiles against those of a Gaussian."""
     from scipy.stats import norm
 
-    nets = list(dict.fromkeys(table["net"].tolist()))
     against, quantiles = panels
-    for color, kind in zip(COLORS, ("1x1 kernels, one pixel", "real VGGs"), strict=False):
-        points = [
-            (
-                predicted(net, end)[0].variance,
-                *matrix_tables.variance_interval(matrix_tables.centred(table, net, end)),
-            )
-            for net in nets
-            for end in matrix_tables.ENDS
-            if (net in ONE_PIXEL) == (kind[0] == "1")
-        ]
-        if points:
-            x, y, half = np.array(points).T
-            against.errorbar(
-                x,
-                y,
-                half,
-                color=color,
-                marker="o",
-                markersize=4,
-                linestyle="none",
-                capsize=3,
-                label=kind,
-            )
-    line = np.array(against.get_xlim())
-    low = max(line[0], 0.05)
-    against.plot([low, line[1]], [low, line[1]], color="black", linewidth=0.7)
+    nets = list(dict.fromkeys(table["net"].tolist()))
+    kinds = {
+        "1x1 kernels, one pixel": [net for net in nets if net in ONE_PIXEL],
+        "real VGGs": [net for net in nets if net not in ONE_PIXEL],
+    }
+    predictions = [predicted(net, end)[0].variance for net in nets for end in ENDS]
+    line = min(predictions), max(predictions)
+    against.plot(line, line, color="black", linewidth=0.7)
+    for color, (kind, members) in zip(COLORS, kinds.items(), strict=False):
+        for net in members:
+            for end in ENDS:
+                values = matrix_tables.centred(table, net, end)
+                middle, half = matrix_tables.variance_interval(values)
+                against.errorbar(
+                    predicted(net, end)[0].variance, middle, half, color=color, **POINTS
+                )
+            values = np.sort(matrix_tables.centred(table, net, "convolutions"))
+            normal = norm.ppf((np.arange(len(values)) + 0.5) / len(values))
+            standard = (values - values.mean()) / values.std()
+            quantiles.plot(normal, standard, color=color, linewidth=0.8)
+        quantiles.plot([], [], color=color, label=kind)
+    quantiles.axline((0, 0), slope=1, color="black", linewidth=0.7, linestyle="--")
     against.set(
         xscale="log", yscale="log", xlabel="5 sum(1/n), and 2/m", ylabel="variance of ln |J u|^2"
     )
-    against.legend(fontsize=8)
-    for color, net in zip(COLORS, nets, strict=False):
-        values = np.sort(matrix_tables.centred(table, net, "convolutions"))
-        normal = norm.ppf((np.arange(len(values)) + 0.5) / len(values))
-        quantiles.plot(normal, (values - values.mean()) / values.std(), color=color, linewidth=1)
-    quantiles.axline((0, 0), slope=1, color="black", linewidth=0.7, linestyle="--")
     quantiles.set(
         xlabel="quantile of a Gaussian",
         ylabel="quantile of ln |J u|^2, standardised",
         title="every net, last activation",
     )
+    quantiles.legend(fontsize=8)
 
 
 def edge(axes: Any, table: Table) -> None:
     """Draws the largest squared singular value of linear nets against depth."""
-    depths = tables.numbers(table["layers"])
+    depths = numbers(table["layers"])
     x = np.array(depths, float)
-    for color, width in zip(COLORS, tables.numbers(table["width"]), strict=False):
+    for color, width in zip(COLORS, numbers(table["width"]), strict=False):
         cells = [
             mean_interval(matrix_tables.values_of(table, "largest", layers=depth, width=width) ** 2)
             for depth in depths
         ]
         middle, half = np.array(cells).T
-        axes.errorbar(
-            x,
-            middle,
-            half,
-            color=color,
-            marker="o",
-            markersize=4,
-            linestyle="none",
-            capsize=3,
-            label=f"width {width}",
-        )
+        axes.errorbar(x, middle, half, color=color, label=f"width {width}", **POINTS)
     line = np.linspace(x[0], x[-1], 100)
     law = [gaussian_product_edge(value) for value in line]
     axes.plot(line, law, color="black", label="(L+1)^(L+1) / L^L")
@@ -196,10 +173,10 @@ def edge(axes: Any, table: Table) -> None:
 
 def spread(axes: Any, table: Table) -> None:
     """Draws the relative variance of squared singular values against depth."""
-    depths = tables.numbers(table["layers"])
-    x = np.array(depths, float)
     for color, net in zip(COLORS, dict.fromkeys(table["net"].tolist()), strict=False):
         kinds = net.split(", ")
+        depths = numbers(select(table, net=net)["layers"])
+        x = np.array(depths, float)
         middle = [
             matrix_tables.values_of(table, "relative_variance", net=net, layers=depth).mean()
             for depth in depths

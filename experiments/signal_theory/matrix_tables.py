@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from experiments.signal_theory.gains import ENDS, ONE_PIXEL, predicted, widths
-from experiments.signal_theory.tables import interval, numbers
+from experiments.signal_theory.parts import interval, numbers
 from vgg_jax.probes.jacobian import gaussian_product_edge, predicted_relative_variance
 from vgg_jax.runs.tables import Table, markdown, mean_interval, select
 
@@ -80,16 +80,8 @@ def spread(table: Table) -> Iterator[str]:
             predicted_relative_variance(int(depth), kinds[0].lower(), "orthogonal" in kinds)
             for depth in depths
         ]
-        for name, quantity in (("measured", "relative_variance"), ("predicted", "")):
-            cells = (
-                [
-                    interval(*mean_interval(values_of(table, quantity, net=net, layers=depth)))
-                    for depth in depths
-                ]
-                if quantity
-                else [f"{value:.3g}" for value in law]
-            )
-            rows.append([net, name, *cells])
+        rows.append([net, "measured", *_by_depth(table, "relative_variance", net)])
+        rows.append([net, "predicted", *(f"{value:.3g}" for value in law)])
     head = ["relative variance of squares", "", *(f"{depth} layers" for depth in depths)]
     yield markdown(head, rows, "ll" + "r" * len(depths))
     names = {
@@ -97,19 +89,16 @@ def spread(table: Table) -> Iterator[str]:
         "share_small": "share of singular values below 1% of the largest",
     }
     for quantity, name in names.items():
-        rows = [
-            [
-                net,
-                *(
-                    interval(*mean_interval(values_of(table, quantity, net=net, layers=depth)))
-                    for depth in depths
-                ),
-            ]
-            for net in nets
-        ]
-        yield markdown(
-            [name, *(f"{depth} layers" for depth in depths)], rows, "l" + "r" * len(depths)
-        )
+        rows = [[net, *_by_depth(table, quantity, net)] for net in nets]
+        head = [name, *(f"{depth} layers" for depth in depths)]
+        yield markdown(head, rows, "l" + "r" * len(depths))
+
+
+def _by_depth(table: Table, quantity: str, net: str) -> list[str]:
+    return [
+        interval(*mean_interval(values_of(table, quantity, net=net, layers=depth)))
+        for depth in numbers(select(table, net=net)["layers"])
+    ]
 
 
 def stack(table: Table) -> Iterator[str]:

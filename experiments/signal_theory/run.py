@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from experiments.signal_theory import figures, tables
+from experiments.signal_theory import correlations, figures, gains, spectra, tables, training
+from experiments.signal_theory.parts import PARTS
 from experiments.signal_theory.presets import PRESETS, Preset
 from vgg_jax.cli import run_command
 from vgg_jax.runs.experiments import ExperimentParser, stored
@@ -30,15 +31,15 @@ Cells = Iterator[tuple[Key, Callable[[], list[dict[str, Any]]]]]
 def main(argv: list[str]) -> int:
     """Runs the command line; returns its exit status."""
     parser = ExperimentParser(__file__, __doc__, presets=[*PRESETS], folder_per_preset=True)
-    parser.add_argument("part", nargs="?", choices=[*tables.PARTS], help="default: all")
+    parser.add_argument("part", nargs="?", choices=[*PARTS], help="default: all")
     arguments = parser.parse_args(argv)
     out = arguments.out
     if not arguments.redraw:
         preset = PRESETS[arguments.preset]
-        parts = [arguments.part] if arguments.part else [*tables.PARTS]
+        parts = [arguments.part] if arguments.part else [*PARTS]
         measure(preset, parts, out, Record(out, parser.module, argv))
-    if not any((out / part.file).exists() for part in tables.PARTS.values()):
-        stored(out / tables.PARTS["tanh"].file)
+    if not any((out / part.file).exists() for part in PARTS.values()):
+        stored(out / PARTS["tanh"].file)
     (out / "table.md").write_text(tables.write(out))
     figures.draw(out)
     return 0
@@ -49,7 +50,7 @@ def measure(preset: Preset, parts: list[str], out: Path, record: Record) -> None
     enable_compilation_cache()
     out.mkdir(parents=True, exist_ok=True)
     for name in parts:
-        part = tables.PARTS[name]
+        part = PARTS[name]
         path = out / part.file
         rows = table_rows(read_table(path)) if path.exists() else []
         done = {tuple(str(row[column]) for column in part.key) for row in rows}
@@ -64,9 +65,6 @@ def measure(preset: Preset, parts: list[str], out: Path, record: Record) -> None
 
 def cells(part: str, preset: Preset) -> Cells:
     """Yields the cells of a part: their key, and what measures them."""
-    # Imported late: they start JAX.
-    from experiments.signal_theory import correlations, gains, spectra, training
-
     match part:
         case "tanh":
             for variance, width in itertools.product(preset.length_variances, preset.wide):
@@ -105,8 +103,6 @@ def cells(part: str, preset: Preset) -> Cells:
 
 def square(name: str, layers: int, width: int, preset: Preset) -> tuple[Key, Any]:
     """Returns a cell of `spectra.square`."""
-    from experiments.signal_theory import spectra
-
     measured = functools.partial(spectra.square, name, layers, width, preset.matrix_seeds)
     return (name, str(layers), str(width)), measured
 

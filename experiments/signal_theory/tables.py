@@ -1,47 +1,26 @@
-"""What is stored, and the tables of it with theory beside it."""
+"""The tables of what is stored, with theory beside it."""
 
 import dataclasses
+import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from experiments.signal_theory import matrix_tables
+from experiments.signal_theory.correlations import followed
+from experiments.signal_theory.parts import PARTS, by_seed, interval, numbers
 from experiments.signal_theory.presets import BIAS_VARIANCE
 from vgg_jax.probes.mean_field import TanhMeanField, relu_distance, relu_norm_length
 from vgg_jax.probes.theory import relu_correlation
 from vgg_jax.runs.tables import Table, markdown, mean_interval, read_table, select
 
-
-@dataclasses.dataclass(frozen=True)
-class Part:
-    """A table of measurements: its file, its columns, and those that name a cell."""
-
-    file: str
-    columns: tuple[str, ...]
-    key: tuple[str, ...]
-
-
-_PAIRS = ("variance", "width", "seed", "depth", "quantity", "value")
-_RUNS = ("variance", "layers", "rate", "seed", "chosen", "loss", "accuracy")
-_VALUES = ("net", "layers", "width", "seed", "quantity", "value")
-PARTS = {
-    "tanh": Part("tanh.csv.gz", _PAIRS, ("variance", "width")),
-    "relu": Part("relu.csv.gz", _PAIRS, ("variance", "width")),
-    "edge": Part("edge.csv", _VALUES, ("net", "layers", "width")),
-    "spread": Part("spread.csv.gz", _VALUES, ("net", "layers", "width")),
-    "stack": Part("stack.csv", _VALUES, ("net",)),
-    "gains": Part("gains.csv.gz", ("net", "end", "seed", "value"), ("net",)),
-    "training": Part("training.csv", _RUNS, ("variance", "layers")),
-}
 TRAINED = 0.5  # accuracy on test images
 RULE = 6  # correlation lengths
 
 
 def write(out: Path) -> str:
     """Returns the tables of what is stored in `out` as Markdown."""
-    from experiments.signal_theory import matrix_tables
-
     written = {
         "tanh": lengths,
         "relu": relu,
@@ -59,81 +38,75 @@ def write(out: Path) -> str:
     )
 
 
-def numbers(column: np.ndarray) -> list[Any]:
-    """Returns the distinct entries of a column of numbers, as they are written, in order."""
-    return sorted(set(column.tolist()), key=float)
-
-
-def interval(middle: float, half: float, digits: int = 3) -> str:
-    """Returns "middle [low, high]"."""
-    low, high = (f"{value:.{digits}g}" for value in (middle - half, middle + half))
-    return f"{middle:.{digits}g} [{low}, {high}]"
-
-
-def by_seed(table: Table) -> np.ndarray:
-    """Returns values (seeds, depths) of a table in which each pair occurs once."""
-    seeds = len(set(table["seed"].tolist()))
-    order = np.lexsort((table["depth"], table["seed"]))
-    return table["value"][order].reshape(seeds, -1)
-
-
 # --- Correlation lengths -----------------------------------------------------------------------
 
 
 @dataclasses.dataclass(frozen=True)
 class Length:
-    """Of one variance: the rate per layer 1 / length, and half its interval, by width."""
+    """Of one variance: layers in which D falls by a factor e.
+
+    Attributes:
+      variance: of the weights, times the fan-in.
+      predicted: at the fixed point.
+      fitted: the fit that is made to measurements, made to the map of infinite width.
+      measured: by width, with the ends of the 95% interval.
+    """
 
     variance: float
     predicted: float
-    rates: dict[int, tuple[float, float]]
-
-    @property
-    def extrapolated(self) -> tuple[float, float]:
-        """The rate at infinite width, if its error is in proportion to 1 / width."""
-        (narrow, (a, da)), (wide, (b, db)) = sorted(self.rates.items())
-        share = narrow / (wide - narrow)
-        return b + share * (b - a), float(np.hypot((1 + share) * db, share * da))
+    fitted: float
+    measured: dict[int, tuple[float, float, float]]
 
 
 def correlation_lengths(table: Table) -> Iterator[Length]:
-    """Yields the measured and the predicted length of each variance.
+    """Yields the lengths of each variance.
 
-    The rate is the slope of ln(mean of D over the nets) against the layer; its interval is
-    Student's on the jackknife's pseudo-values.
+    The rate, 1 / length, is the slope of ln(mean of D over the nets) against the layer; its
+    interval is Student's on the jackknife's pseudo-values.
     """
     for variance in numbers(table["variance"]):
-        rates = {}
+        measured = {}
         for width in numbers(table["width"]):
             gaps = by_seed(select(table, variance=variance, width=width))
             whole, count = _rate(gaps), len(gaps)
             without = [_rate(np.delete(gaps, seed, 0)) for seed in range(count)]
-            pseudo = count * whole - (count - 1) * np.array(without)
-            rates[int(width)] = mean_interval(pseudo)
+            rate, half = mean_interval(count * whole - (count - 1) * np.array(without))
+            highest = 1 / (rate - half) if rate > half else math.inf
+            measured[int(width)] = 1 / rate, 1 / (rate + half), highest
         theory = TanhMeanField(float(variance), BIAS_VARIANCE)
-        yield Length(float(variance), theory.correlation_length, rates)
+        starts, layers = followed(theory)
+        far, near = (_iterated(theory, start, layers) for start in starts)
+        fitted = 1 / _rate((far - near)[None])
+        yield Length(float(variance), theory.correlation_length, fitted, measured)
 
 
 def _rate(gaps: np.ndarray) -> float:
     return -float(np.polyfit(np.arange(gaps.shape[1]), np.log(gaps.mean(0)), 1)[0])
 
 
+def _iterated(theory: TanhMeanField, start: float, layers: int) -> np.ndarray:
+    """1 - c after 0, 1, ... layers at infinite width."""
+    distances = [start]
+    for _ in range(layers):
+        distances.append(1 - theory.correlation(1 - distances[-1]))
+    return np.array(distances)
+
+
 def lengths(table: Table) -> Iterator[str]:
     """Yields the table of correlation lengths."""
     rows = []
     for length in correlation_lengths(table):
-        measured = [*(length.rates[width] for width in sorted(length.rates)), length.extrapolated]
-        phase = "ordered" if TanhMeanField(length.variance, BIAS_VARIANCE).slope(1) < 1 else "chaos"
+        ordered = TanhMeanField(length.variance, BIAS_VARIANCE).slope(1) < 1
         cells = [
-            f"{1 / rate:.3g} [{1 / (rate + half):.3g}, {1 / (rate - half):.3g}]"
-            for rate, half in measured
+            f"{middle:.3g} [{low:.3g}, {high:.3g}]"
+            for middle, low, high in length.measured.values()
         ]
-        row = [f"{length.variance:g}", phase, f"{length.predicted:.3g}", *cells]
-        rows.append([*row, f"{length.predicted * length.extrapolated[0]:.3f}"])
+        predicted = f"{length.predicted:.3g}", f"{length.fitted:.3g}"
+        phase = "ordered" if ordered else "chaotic"
+        rows.append([f"{length.variance:g}", phase, *predicted, *cells])
     widths = [f"width {width}" for width in numbers(table["width"])]
-    head = ["tanh, variance", "phase", "predicted length", *widths, "extrapolated", "over"]
-    head[-1] = "predicted over extrapolated"
-    yield markdown(head, rows, "rlrrrrr")
+    head = ["tanh, variance", "phase", "fixed point", "map, same fit", *widths]
+    yield markdown(head, rows, "rlrrrr")
 
 
 # --- ReLU --------------------------------------------------------------------------------------
@@ -234,7 +207,7 @@ def training(table: Table) -> Iterator[str]:
     """Yields accuracies by variance and depth, and the depth that trains against the rule."""
     variances, depths, values = accuracies(table)
     rows = [
-        [variance, *(interval(*mean_interval(100 * cell), 2) for cell in line)]
+        [variance, *(interval(*mean_interval(100 * cell)) for cell in line)]
         for variance, line in zip(variances, values, strict=True)
     ]
     head = ["test accuracy [%], variance", *(f"{depth} layers" for depth in depths)]
