@@ -188,7 +188,9 @@ def spread(axes: Any, table: Table) -> None:
         ]
         axes.plot(x, law, color=color, linewidth=0.8)
     axes.set(xscale="log", xlabel="layers", ylabel="variance of s^2 over its mean squared")
-    axes.set_yscale("symlog", linthresh=0.01)
-    axes.set_ylim(bottom=-0.002)
+    axes.set_yscale("symlog", linthresh=0.1)
+    axes.set_ylim(-0.02, 200)
+    axes.set_xticks(x, depths)
+    axes.minorticks_off()
     axes.set_title("spread; lines: theory")
     axes.legend(fontsize=7)
