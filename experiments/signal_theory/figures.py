@@ -15,6 +15,7 @@ from vgg_jax.reporting.plots import COLORS, figure
 from vgg_jax.runs.tables import Table, mean_interval, read_table, select
 
 POINTS: dict[str, Any] = {"marker": "o", "markersize": 4, "linestyle": "none", "capsize": 3}
+TICKS = (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)  # of variances
 INSIDE = 0.995  # the edge of chaos is left out of curves, by this much of its slope
 
 
@@ -33,7 +34,7 @@ def draw(out: Path) -> None:
     for name, panels in groups.items():
         if panels.keys() <= read.keys():
             count = 2 if name == "log_normal" else len(panels)
-            with figure(out / name, 4.6 * count, 4.2) as drawing:
+            with figure(out / name, 4.2 * count, 3.9) as drawing:
                 axes = drawing.subplots(1, count)
                 if name == "log_normal":
                     axes = [axes]
@@ -145,6 +146,10 @@ def gains(panels: Any, table: Table) -> None:
     against.set(
         xscale="log", yscale="log", xlabel="5 sum(1/n), and 2/m", ylabel="variance of ln |J u|^2"
     )
+    ticks = [tick for tick in TICKS if line[0] / 2 < tick < 2 * line[1]]
+    against.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    against.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+    against.minorticks_off()
     quantiles.set(
         xlabel="quantile of a Gaussian",
         ylabel="quantile of ln |J u|^2, standardised",
