@@ -9,7 +9,8 @@ from experiments.signal_theory import matrix_tables, tables
 from experiments.signal_theory.gains import ENDS, ONE_PIXEL, predicted
 from experiments.signal_theory.parts import PARTS, by_seed, numbers
 from experiments.signal_theory.presets import BIAS_VARIANCE
-from vgg_jax.probes.jacobian import gaussian_product_edge, predicted_relative_variance
+from experiments.signal_theory.spectra import predicted_spread
+from vgg_jax.probes.jacobian import gaussian_product_edge
 from vgg_jax.probes.mean_field import TanhMeanField, relu_distance
 from vgg_jax.reporting.plots import COLORS, figure
 from vgg_jax.runs.tables import Table, mean_interval, read_table, select
@@ -172,6 +173,7 @@ def edge(axes: Any, table: Table) -> None:
     line = np.linspace(x[0], x[-1], 100)
     law = [gaussian_product_edge(value) for value in line]
     axes.plot(line, law, color="black", label="(L+1)^(L+1) / L^L")
+    axes.set_xticks(x, depths)
     axes.set(xlabel="layers L", ylabel="largest squared singular value", title="linear, Gaussian")
     axes.legend(fontsize=8)
 
@@ -179,7 +181,6 @@ def edge(axes: Any, table: Table) -> None:
 def spread(axes: Any, table: Table) -> None:
     """Draws the relative variance of squared singular values against depth."""
     for color, net in zip(COLORS, dict.fromkeys(table["net"].tolist()), strict=False):
-        kinds = net.split(", ")
         depths = numbers(select(table, net=net)["layers"])
         x = np.array(depths, float)
         middle = [
@@ -187,10 +188,7 @@ def spread(axes: Any, table: Table) -> None:
             for depth in depths
         ]
         axes.plot(x, middle, color=color, marker="o", markersize=4, linestyle="none", label=net)
-        law = [
-            predicted_relative_variance(int(depth), kinds[0].lower(), "orthogonal" in kinds)
-            for depth in depths
-        ]
+        law = [predicted_spread(net, int(depth), int(table["width"][0])) for depth in depths]
         axes.plot(x, law, color=color, linewidth=0.8)
     axes.set(xscale="log", xlabel="layers", ylabel="variance of s^2 over its mean squared")
     axes.set_yscale("symlog", linthresh=0.1)
@@ -198,4 +196,4 @@ def spread(axes: Any, table: Table) -> None:
     axes.set_xticks(x, depths)
     axes.minorticks_off()
     axes.set_title("spread; lines: theory")
-    axes.legend(fontsize=7)
+    axes.legend(fontsize=7, ncols=2, loc="center", bbox_to_anchor=(0.5, 0.25))

@@ -6,7 +6,8 @@ import numpy as np
 
 from experiments.signal_theory.gains import ENDS, ONE_PIXEL, predicted, widths
 from experiments.signal_theory.parts import interval, numbers
-from vgg_jax.probes.jacobian import gaussian_product_edge, predicted_relative_variance
+from experiments.signal_theory.spectra import predicted_spread
+from vgg_jax.probes.jacobian import gaussian_product_edge
 from vgg_jax.runs.tables import Table, markdown, mean_interval, select
 
 
@@ -75,11 +76,8 @@ def spread(table: Table) -> Iterator[str]:
     nets = list(dict.fromkeys(table["net"].tolist()))
     rows = []
     for net in nets:
-        kinds = net.split(", ")
-        law = [
-            predicted_relative_variance(int(depth), kinds[0].lower(), "orthogonal" in kinds)
-            for depth in depths
-        ]
+        width = int(table["width"][0])
+        law = [predicted_spread(net, int(depth), width) for depth in depths]
         rows.append([net, "measured", *_by_depth(table, "relative_variance", net)])
         rows.append([net, "predicted", *(f"{value:.3g}" for value in law)])
     head = ["relative variance of squares", "", *(f"{depth} layers" for depth in depths)]

@@ -9,7 +9,7 @@ import numpy as np
 from experiments.signal_theory.presets import Preset
 from vgg_jax.models import VGG
 from vgg_jax.models.variants import VARIANTS
-from vgg_jax.probes.jacobian import jacobian, relative_variance
+from vgg_jax.probes.jacobian import jacobian, predicted_relative_variance, relative_variance
 from vgg_jax.rng import stream_key
 
 # Net D's convolutions in one stage, so that one pooling follows all of them; the maps are 8x8.
@@ -96,6 +96,18 @@ def square(name: str, layers: int, width: int, seeds: int) -> Rows:
             for quantity, value in described(values).items()
         ]
     return rows
+
+
+def predicted_spread(name: str, layers: int, width: int) -> float:
+    """Returns the relative variance of s^2 that theory has for a cell of `square`.
+
+    Batch norm is taken as a scaling. What enters of the image is its mean square, for tanh.
+    """
+    init, activation, _ = SQUARES[name]
+    pixel = _noise((1, 2, 2, width))[0, 0, 0]
+    return predicted_relative_variance(
+        layers, activation, init == "orthogonal", float(jnp.mean(pixel**2))
+    )
 
 
 def described(values: np.ndarray) -> dict[str, float]:

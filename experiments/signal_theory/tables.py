@@ -221,8 +221,8 @@ def training(table: Table) -> Iterator[str]:
             ratio = interval(*mean_interval(reached / length))
             rows.append([*row, interval(*mean_interval(reached)), ratio])
         else:
-            rows.append(
-                [*row, f"{depths[-1]} or more", f"{float(depths[-1]) / length:.3g} or more"]
-            )
+            count = f"{np.isinf(reached).sum()} of {len(reached)} seeds"
+            ratio = float(depths[-1]) / length
+            rows.append([*row, f"{depths[-1]} or more in {count}", f"{ratio:.3g} or more"])
     head = ["variance", "correlation length", f"{RULE} lengths", "depth that trains", "in lengths"]
     yield markdown(head, rows, "rrrrr")
