@@ -25,6 +25,7 @@ class Cell:
       width: units of a dense layer; of VGG the multiplier of its channels.
       pooling: of VGG.
       beta: factor of the branch beside a shortcut, in dense networks.
+      pixels: side of VGG's images.
     """
 
     net: str
@@ -33,6 +34,7 @@ class Cell:
     width: str = "512"
     pooling: str = "none"
     beta: str = "1"
+    pixels: str = "32"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,6 +69,7 @@ def full_cells() -> tuple[Cell, ...]:
             Cell(net, kind, inputs, half)
             for net, kind, inputs in itertools.product("ADE", ("plain", "batch norm"), pairs)
         ),
+        *(Cell("A", "batch norm", inputs, half, pixels="64") for inputs in ("0", "0.5")),
         *(Cell("D", kind, LINE, half) for kind in ("plain", "batch norm")),
         *(
             Cell("D", kind, inputs, half, "max")

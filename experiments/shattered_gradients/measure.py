@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.shattered_gradients.cells import DENSE, LINE, Cell
-from experiments.shattered_gradients.nets import IMAGE, INPUT, frozen, gates, network
+from experiments.shattered_gradients.nets import frozen, gates, input_shape, network
 from vgg_jax.probes.coherence import (
     autocorrelation,
     equicorrelated,
@@ -68,7 +68,7 @@ def _compiled(
       along: derivatives along a line (rows, positions), instead of the correlation of pairs.
     """
     dense = family.net == DENSE
-    shape = (INPUT,) if dense else IMAGE
+    shape = input_shape(family)
 
     def measure(key: jax.Array, correlation: jax.Array) -> list[jax.Array]:
         key_weights, key_reference, key_inputs = jax.random.split(key, 3)

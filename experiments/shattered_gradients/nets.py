@@ -11,7 +11,6 @@ from vgg_jax.models import VGG
 from vgg_jax.models.initializers import get_initializer
 
 INPUT = 512  # elements of an input of a dense network
-IMAGE = (32, 32, 3)
 LOGITS = 16  # of VGG: rows of the Jacobian
 Forward = Callable[..., jax.Array]
 
@@ -77,6 +76,11 @@ def network(cell: Cell, depth: int) -> nn.Module:
         norm_momentum=0.0,  # the statistics of one batch
         **KINDS[cell.kind],
     )
+
+
+def input_shape(cell: Cell) -> tuple[int, ...]:
+    """Returns the shape of one input."""
+    return (INPUT,) if cell.net == DENSE else (int(cell.pixels), int(cell.pixels), 3)
 
 
 def gates(cell: Cell) -> int:

@@ -120,10 +120,10 @@ def of_vgg(vgg: Measured) -> str:
     for cell, found in vgg.items():
         for depth, values in found.items():
             theory = predicted(cell, depth)[-1]
-            places = [cell.net, cell.kind, cell.pooling, cell.inputs, depth]
+            places = [cell.net, cell.kind, cell.pooling, cell.pixels, cell.inputs, depth]
             rows.append([*places, *interval(values), f"{theory:.3g}"])
-    head = ["VGG", "", "pooling", "inputs", "gates", "measured", "95% interval", "closed form"]
-    return markdown(head, rows, "lllrrrrr")
+    head = ["VGG", "", "pooling", "pixels", "inputs", "gates", "measured", "95% interval"]
+    return markdown([*head, "closed form"], rows, "lllrrrrrr")
 
 
 def autocorrelations(lines: Measured) -> str:
@@ -240,7 +240,7 @@ def draw_vgg(axes: Axes, vgg: Measured) -> None:
             theory = predicted(cell, depth)[-1]
             axes.errorbar(theory, mean, spread, color=color, marker=marker, markersize=4, capsize=2)
     axes.plot([1e-5, 1], [1e-5, 1], color="black", linewidth=0.7)
-    axes.set(xscale="log", yscale="log", xlim=(5e-5, 1), ylim=(1e-5, 1))
+    axes.set(xscale="log", yscale="log", xlim=(1e-5, 1), ylim=(1e-5, 1))
     axes.set(xlabel="closed form", ylabel="correlation of gradients")
     axes.set_title("VGG, without pooling (dots)")
 
