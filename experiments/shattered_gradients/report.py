@@ -242,7 +242,7 @@ def draw_vgg(axes: Axes, vgg: Measured) -> None:
     axes.plot([1e-5, 1], [1e-5, 1], color="black", linewidth=0.7)
     axes.set(xscale="log", yscale="log", xlim=(1e-5, 1), ylim=(1e-5, 1))
     axes.set(xlabel="closed form", ylabel="correlation of gradients")
-    axes.set_title("VGG, without pooling (dots)")
+    axes.set_title("VGG; crosses: pooled by maximum")
 
 
 def main_width(dense: Measured) -> str:
