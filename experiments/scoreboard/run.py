@@ -13,6 +13,7 @@ from pathlib import Path
 
 from experiments.scoreboard.ours import ours
 from experiments.scoreboard.rows import AGREES, DIFFERS, KINDS, NOT_RUN, Row
+from experiments.scoreboard.shattered import shattered_rows
 from experiments.scoreboard.signals import signal_rows
 from experiments.scoreboard.theory import theory_rows
 from vgg_jax.cli import run_command
@@ -33,7 +34,7 @@ def main(argv: list[str]) -> int:
     out = parser.parse_args(argv).out
     out.mkdir(parents=True, exist_ok=True)
     record = Record(out, parser.module, argv)
-    rows = [*published_rows(), *theory_rows(), *signal_rows()]
+    rows = [*published_rows(), *theory_rows(), *signal_rows(), *shattered_rows()]
     write_table(out / "scoreboard.csv", map(cells, rows), COLUMNS)
     (out / "table.md").write_text(tables(rows))
     record.write()
