@@ -214,7 +214,7 @@ def half_gates_law(
     """Returns the gradients' correlation if half of the active gates are shared in every layer.
 
     Balduzzi et al. (2017): 2^-L without a shortcut, (3/4)^L with it as commonly stated for beta 1,
-    1 / (beta sqrt(L)) with shortcut and batch norm. The last is for beta^2 L far above 1, and takes
+    1 / (beta sqrt(L)) with shortcut and batch norm. The last is for beta^2 L far above 1. It takes
     1 for the variance that a branch adds, which is 1 - 1/pi once batch norm has taken the mean out:
     then the power is not 1/2 but pi / (2 (pi - 1)) = 0.73 (`gradient_correlation`).
 
