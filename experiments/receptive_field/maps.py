@@ -9,13 +9,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.receptive_field.presets import NETS, STACKS, Preset
+from experiments.receptive_field.presets import STACKS, Preset
 from vgg_jax.data.folder import FolderSource
 from vgg_jax.models import VGG
 from vgg_jax.models.summary import receptive_field, summarize_model
 from vgg_jax.probes.receptive_field import (
     layer_windows,
     map_spread,
+    predicted_magnitude_spread,
     predicted_spread,
     squared_gradient_map,
 )
@@ -33,9 +34,16 @@ def last_convs(model: VGG) -> list[str]:
 
 
 def theory(model: VGG, layer: str) -> Row:
-    """Returns the theoretical receptive field of a layer and the predicted spread at the start."""
+    """Returns a layer's theoretical receptive field and what is predicted at the start, in pixels.
+
+    The spread of the squared gradient and of its root.
+    """
     windows = layer_windows(model.conv_stages)[layer]
-    return {"field": receptive_field(windows), "predicted": predicted_spread(windows)}
+    return {
+        "field": receptive_field(windows),
+        "predicted": predicted_spread(windows),
+        "predicted_magnitude": predicted_magnitude_spread(windows),
+    }
 
 
 def canvas(model: VGG, layer: str) -> int:
@@ -102,7 +110,7 @@ def at_initialisation(preset: Preset) -> list[Row]:
         for stacks in STACKS.values()
         for stack in stacks
     }
-    models |= {net: VGG(variant=net, width=preset.net_width, head="linear") for net in NETS}
+    models |= {net: VGG(variant=net, width=preset.net_width, head="linear") for net in preset.nets}
     rows = []
     for name, model in models.items():
         layer = last_convs(model)[-1]
@@ -147,9 +155,9 @@ def of_vgg19(weights: Weights, photos: FolderSource, preset: Preset) -> list[Row
 
 
 def mirrored(images: np.ndarray, side: int) -> np.ndarray:
-    """Returns images (N, H, W, 3) continued by their mirror images to (N, side, side, 3)."""
-    before = (side - images.shape[1]) // 2
-    padding = (before, side - images.shape[1] - before)
+    """Returns square images (N, H, H, 3) continued by their mirror images to `side`, if larger."""
+    missing = max(0, side - images.shape[1])
+    padding = (missing // 2, missing - missing // 2)
     return np.pad(images, ((0, 0), padding, padding, (0, 0)), mode="symmetric")
 
 

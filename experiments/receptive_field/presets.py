@@ -10,7 +10,6 @@ STACKS = {
     7: ("3-64 x3", "7-64"),
     25: ("3-64 x12", "5-64 x6", "7-64 x4"),
 }
-NETS = ("A", "B", "D", "E")  # measured at their last convolution
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,19 +34,19 @@ class Pair:
 
 PAIRS = {
     "5x5": Pair(("B", "shallow-B"), (TABLE_1["B"], SHALLOW_B)),
-    "5x5 bn": Pair(("B", "shallow-B"), (TABLE_1["B"], SHALLOW_B), norm="batch"),
-    # Three stages: on the 2x2 maps of a fifth most taps of a 7x7 would fall on padding.
-    "7x7 bn": Pair(
-        ("3 x 3x3", "7x7"),
-        (("3-64 x3", "3-128 x3", "3-256 x3"), ("7-64", "7-128", "7-256")),
-        norm="batch",
-    ),
     "LRN": Pair(
         ("A", "A-LRN"),
         (TABLE_1["A"], TABLE_1["A-LRN"]),
         budgets=("equal width",),
         as_the_paper=True,
     ),
+    # Three stages: on the 2x2 maps of a fifth most taps of a 7x7 would fall on padding.
+    "7x7 bn": Pair(
+        ("3 x 3x3", "7x7"),
+        (("3-64 x3", "3-128 x3", "3-256 x3"), ("7-64", "7-128", "7-256")),
+        norm="batch",
+    ),
+    "5x5 bn": Pair(("B", "shallow-B"), (TABLE_1["B"], SHALLOW_B), norm="batch"),
 }
 # The number of steps of the first network; except for the last, which gives it as many seconds.
 BUDGETS = ("equal width", "equal parameters", "equal time")
@@ -61,12 +60,14 @@ class Preset:
       data: data set of the training, a word of `configs.base.DATASETS`.
       seeds: of every measurement.
       width: of the trained networks.
-      net_width: of the networks of `NETS`, which are measured at initialisation.
+      net_width: of the networks of `nets`.
       images: per map, at initialisation.
       photos: per map of VGG-19.
       steps: of training.
       timed: rounds in which the two networks of a pair are timed in turn, and steps of a round.
       learning_rate: the highest, after the warm-up.
+      nets: of Table 1, measured at their last convolution at initialisation.
+      pairs: names in `PAIRS`, those to train.
     """
 
     data: str
@@ -79,10 +80,14 @@ class Preset:
     timed: tuple[int, int]
     batch_size: int = 32
     learning_rate: float = 2e-3
+    nets: tuple[str, ...] = ("A", "B", "D", "E")
+    pairs: tuple[str, ...] = tuple(PAIRS)
 
 
 PRESETS = {
-    "quick": Preset("digits", 3, 0.0625, 0.125, 2, 1, 40, (3, 2)),
+    "quick": Preset(
+        "digits", 3, 0.0625, 0.125, 2, 1, 40, (3, 2), nets=("A", "D"), pairs=("5x5", "LRN")
+    ),
     "full": Preset("cifar10", 3, 0.125, 0.25, 4, 4, 500, (9, 10)),
     "gpu": Preset("cifar10", 5, 1.0, 1.0, 8, 16, 39_100, (9, 100), 128),
 }

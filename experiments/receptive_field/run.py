@@ -37,6 +37,7 @@ def main(argv: list[str]) -> int:
         out.mkdir(parents=True, exist_ok=True)
         record = Record(out, parser.module, argv)
         measure_maps(preset, out, arguments.weights, arguments.photos)
+        record.write()
         train_pairs(preset, out, None if preset.data == "digits" else arguments.data_dir)
         record.write()
     tables.draw(stored(out / tables.TRAINING).parent)
@@ -69,7 +70,8 @@ def train_pairs(preset: Preset, out: Path, data_dir: str | None) -> None:
     path = out / tables.TRAINING
     rows = table_rows(read_table(path)) if path.exists() else []
     done = {(row["pair"], row["budget"], row["seed"]) for row in rows}
-    for name, pair in PAIRS.items():
+    for name in preset.pairs:
+        pair = PAIRS[name]
         budgets = ("first", *pair.budgets)
         wanted = {(name, budget, seed) for budget in budgets for seed in range(preset.seeds)}
         if wanted <= done:

@@ -13,7 +13,7 @@ from vgg_jax.runs.tables import Table, markdown, mean_interval, read_table, sele
 
 COSTS, START, VGG19, TRAINING = "stacks.csv", "start.csv", "vgg19.csv", "training.csv"
 COST_COLUMNS = ("field", "stack", "layers", "parameters_over_c2", "macs_over_c2")
-_SEEN = ("field", "predicted", "squared", "magnitude")
+_SEEN = ("field", "predicted", "squared", "predicted_magnitude", "magnitude")
 START_COLUMNS = ("net", "layer", "seed", *_SEEN)
 VGG19_COLUMNS = ("state", "layer", "seed", *_SEEN)
 TRAINING_COLUMNS = (
@@ -44,7 +44,7 @@ def draw(out: Path) -> None:
     parts = [cost_table(costs, start), start_table(start)]
     if vgg19 is not None:
         parts.append(vgg19_table(vgg19))
-    parts += [seen_table(trained), accuracy_table(trained), ratio_table(out)]
+    parts += [seen_table(trained), accuracy_table(trained), ratio_table(trained, out)]
     (out / "table.md").write_text("\n".join(parts))
     with figure(out / "receptive_field", 11, 3.8) as drawing:
         left, middle, right = drawing.subplots(1, 3)
@@ -79,10 +79,10 @@ def start_table(start: Table) -> str:
     for net in dict.fromkeys(start["net"].tolist()):
         if net not in stacks:
             rows = select(start, net=net)
-            ratios = np.asarray(rows["magnitude"], float) / np.asarray(rows["squared"], float)
-            lines.append([net, rows["layer"][0], rows["field"][0], *seen(rows), interval(ratios)])
+            magnitude = f"{float(rows['predicted_magnitude'][0]):.2f}", interval(rows["magnitude"])
+            lines.append([net, rows["layer"][0], rows["field"][0], *seen(rows), *magnitude])
     head = ["net", "layer", "field [pixels]", "predicted spread", "measured"]
-    return markdown([*head, "of the magnitude, over it"], lines, "llrrrr")
+    return markdown([*head, "of the magnitude, predicted", "measured"], lines, "llrrrrr")
 
 
 def vgg19_table(table: Table) -> str:
@@ -137,16 +137,16 @@ def accuracy_table(trained: Table) -> str:
     return markdown([*head, "top-1 [%]", "over the first, by seed"], lines, "lllrrrrr")
 
 
-def ratio_table(out: Path) -> str:
+def ratio_table(trained: Table, out: Path) -> str:
     """Returns the time of a training step of both nets of each pair."""
     lines = []
-    for name, pair in PAIRS.items():
+    for name in dict.fromkeys(trained["pair"].tolist()):
         timed = read_json(out / ratio_file(name))
         low, high = min(timed["ratios"]), max(timed["ratios"])
         lines.append(
             [
                 name,
-                " and ".join(pair.names),
+                " and ".join(PAIRS[name].names),
                 *timed["milliseconds"],
                 f"{timed['ratio']:.2f}",
                 f"{low:.2f} to {high:.2f}",
@@ -174,14 +174,20 @@ def interval(values: Sequence[Any] | np.ndarray, form: str = "{:.2f}") -> str:
 
 def draw_start(axes: Any, start: Table) -> None:
     """Draws measured over predicted spread at initialisation."""
-    predicted, squared, magnitude = (
-        np.asarray(start[name], float) for name in ("predicted", "squared", "magnitude")
-    )
-    ends = np.array([predicted.min(), predicted.max()])
-    axes.plot(ends, ends, color=COLORS[7], linewidth=1, label="predicted")
-    axes.plot(ends, 2**0.5 * ends, ":", color=COLORS[7], linewidth=1, label="times root 2")
-    axes.plot(predicted, squared, "o", markersize=4, label="squared gradient")
-    axes.plot(predicted, magnitude, "s", markersize=3, label="its root")
+    ends = np.array([1, 45])
+    axes.plot(ends, ends, color=COLORS[7], linewidth=1)
+    for name, marker, label in (
+        ("squared", "o", "squared gradient"),
+        ("magnitude", "s", "its root"),
+    ):
+        prediction = "predicted" if name == "squared" else "predicted_magnitude"
+        axes.plot(
+            start[prediction].astype(float),
+            start[name].astype(float),
+            marker,
+            markersize=4,
+            label=label,
+        )
     axes.set(
         xscale="log",
         yscale="log",

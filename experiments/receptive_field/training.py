@@ -22,6 +22,7 @@ from vgg_jax.data.sources import open_source
 from vgg_jax.evaluation.scoring import accuracies
 from vgg_jax.models import VGG
 from vgg_jax.models.summary import summarize_model
+from vgg_jax.models.variants import parse_stage
 from vgg_jax.training.setup import from_config
 from vgg_jax.training.state import TrainState, init_variables, new_state
 from vgg_jax.training.steps import Batch, Metrics, TrainLoss, make_eval_step, make_train_step
@@ -60,7 +61,7 @@ def same_parameters(
         return network_config(pair, stages, width, preset, data_dir)
 
     # Widths that change the number of channels of some layer by one.
-    channels = {int(stage.split("-")[1].split()[0]) for stage in stages}
+    channels = {conv.channels for stage in stages for conv in parse_stage(stage)}
     steps = sorted({n / c for c in channels for n in range(1, round(c * preset.width) + 1)})
     return min(steps, key=distance)
 
@@ -199,8 +200,10 @@ class Network:
 def time_ratio(first: Network, second: Network, preset: Preset) -> dict[str, Any]:
     """Times training steps of two networks in turn; returns seconds and their ratio.
 
-    The ratio, first over second, is the median over the rounds: what slows a round down slows both.
+    The ratio, first over second, is the median over the rounds. On a CPU the seconds are those of
+    the processor, over all cores: other work on the machine does not enter.
     """
+    clock = time.process_time if jax.default_backend() == "cpu" else time.perf_counter
     rounds, steps = preset.timed
     runs = []
     for network in (first, second):
@@ -212,11 +215,11 @@ def time_ratio(first: Network, second: Network, preset: Preset) -> dict[str, Any
     for _ in range(rounds):
         for run, found in zip(runs, seconds, strict=True):
             network, state, batch = run
-            started = time.perf_counter()
+            started = clock()
             for _ in range(steps):
                 state, _ = network.advance(state, batch, 0, preset.steps)
             run[1] = jax.block_until_ready(state)
-            found.append((time.perf_counter() - started) / steps)
+            found.append((clock() - started) / steps)
     ratios = [a / b for a, b in zip(*seconds, strict=True)]
     return {
         "ratio": round(statistics.median(ratios), 3),

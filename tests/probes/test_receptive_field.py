@@ -9,8 +9,10 @@ from vgg_jax.models import VGG
 from vgg_jax.models.summary import receptive_field, summarize_model
 from vgg_jax.models.variants import resolve_stages
 from vgg_jax.probes.receptive_field import (
+    expected_profile,
     layer_windows,
     map_spread,
+    predicted_magnitude_spread,
     predicted_spread,
     squared_gradient_map,
 )
@@ -97,6 +99,27 @@ def test_strides_and_pools_written_out():
     variance = 8 / 12 + 1 / 4 + 4 * 24 / 12 + 4 / 4 + 16 * 48 / 12
     assert predicted_spread(windows) == pytest.approx(variance**0.5)
     assert predicted_spread([]) == 0
+
+
+@pytest.mark.parametrize("net", ["A", "E", "shallow-B"])
+def test_the_expected_map_has_the_predicted_spread(net):
+    for windows in layer_windows(resolve_stages(net, None)).values():
+        profile = expected_profile(windows)
+        assert len(profile) == receptive_field(windows)
+        assert profile.sum() == pytest.approx(1)
+        np.testing.assert_allclose(profile, profile[::-1], atol=1e-12)
+        assert map_spread(np.outer(profile, profile))[0] == pytest.approx(predicted_spread(windows))
+
+
+def test_the_magnitude_of_a_box_is_as_wide_and_of_many_wider_by_the_root_of_two():
+    ratios = [
+        predicted_magnitude_spread(windows) / predicted_spread(windows)
+        for windows in ([(7, 1)], [(3, 1)] * 2, [(3, 1)] * 100)
+    ]
+    triangle = np.sqrt([1, 2, 3, 2, 1])
+    variance = (triangle * np.arange(-2, 3) ** 2).sum() / triangle.sum()
+    assert ratios == pytest.approx([1, (variance / (4 / 3)) ** 0.5, 2**0.5], rel=1e-2)
+    assert ratios[1] == pytest.approx((variance / (4 / 3)) ** 0.5)
 
 
 @pytest.mark.parametrize("net", ["A", "D", "shallow-B"])

@@ -7,7 +7,7 @@ the gradient is, layer by layer, convolved with a box as wide as the kernel, who
 (k^2 - 1) / 12. These add up, each times the square of the distance in pixels between neighbouring
 positions of the layer's input. A 2x2 pooling is such a box of side 2, whether it averages or
 hands the gradient to any one of four. The magnitude of a Gaussian gradient is a factor of the root
-of 2 wider than its square.
+of 2 wider than its square; after few layers, whose boxes are no Gaussian yet, it is less.
 
 A window is (side, stride), as in `vgg_jax.models.summary`.
 """
@@ -56,6 +56,30 @@ def predicted_spread(windows: Iterable[Window]) -> float:
         variance += jump**2 * (side**2 - 1) / 12
         jump *= stride
     return math.sqrt(variance)
+
+
+def expected_profile(windows: Iterable[Window]) -> np.ndarray:
+    """Returns the expected squared gradient along an axis: boxes, convolved with each other.
+
+    The expected map is the outer product of the profile with itself, for the weights and maps of
+    `predicted_spread`, which is the profile's standard deviation.
+
+    Returns:
+      float64 (side of the theoretical receptive field,), sum 1.
+    """
+    profile, jump = np.ones(1), 1
+    for side, stride in windows:
+        box = np.zeros((side - 1) * jump + 1)
+        box[::jump] = 1 / side
+        profile = np.convolve(profile, box)
+        jump *= stride
+    return profile
+
+
+def predicted_magnitude_spread(windows: Iterable[Window]) -> float:
+    """Returns the standard deviation, in pixels along an axis, of the root of the expected map."""
+    profile = np.sqrt(expected_profile(windows))
+    return map_spread(np.outer(profile, profile))[0]
 
 
 def squared_gradient_map(
