@@ -146,7 +146,7 @@ def ratio_table(trained: Table, out: Path) -> str:
         lines.append(
             [
                 name,
-                " and ".join(PAIRS[name].names),
+                " and ".join(dict.fromkeys(select(trained, pair=name)["net"].tolist())),
                 *timed["milliseconds"],
                 f"{timed['ratio']:.2f}",
                 f"{low:.2f} to {high:.2f}",
@@ -217,7 +217,7 @@ def draw_training(axes: Any, trained: Table, vgg19: Table | None) -> None:
             axes.plot(values, np.full(len(values), place), "o", markersize=4, color=color)
     axes.set_yticks(range(len(rows)), [name for name, *_ in rows])
     axes.invert_yaxis()
-    axes.set(xscale="log", xlabel="spread [pixels]", title="before (orange), after (blue)")
+    axes.set(xscale="log", xlabel="spread [pixels]", title="before training (orange), after (blue)")
 
 
 def draw_accuracy(axes: Any, trained: Table) -> None:
@@ -236,7 +236,7 @@ def draw_accuracy(axes: Any, trained: Table) -> None:
     axes.axhline(0, color=COLORS[7], linewidth=1)
     axes.set_xticks(range(len(names)), names)
     axes.set(ylabel="points of top-1", title="second net over first")
-    axes.legend()
+    axes.legend(fontsize=8)
 
 
 def _cells(trained: Table, budgets: Sequence[str]) -> list[tuple[str, str, Table]]:

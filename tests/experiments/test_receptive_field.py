@@ -1,6 +1,7 @@
 """Receptive fields at their smallest: what theory says is stored beside what is measured."""
 
 import dataclasses
+import shutil
 
 import numpy as np
 import pytest
@@ -67,6 +68,14 @@ def test_measures_once_and_redraws(tmp_path, monkeypatch):
     assert run.main(["--redraw", "--preset=quick", f"--out={tmp_path}"]) == 0
     assert {name: (tmp_path / name).read_bytes() for name in written} == written
     assert (tmp_path / "receptive_field.png").stat().st_size > 10_000
+
+
+def test_redraws_its_stored_table(tmp_path, pytestconfig):
+    results = pytestconfig.rootpath / "experiments/receptive_field/results/full"
+    shutil.copytree(results, tmp_path, ignore=shutil.ignore_patterns("*.png"), dirs_exist_ok=True)
+    (tmp_path / "table.md").unlink()
+    assert run.main(["--redraw", "--preset=full", f"--out={tmp_path}"]) == 0
+    assert (tmp_path / "table.md").read_text() == (results / "table.md").read_text()
 
 
 def test_a_seed_decides_everything():
