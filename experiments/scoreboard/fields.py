@@ -2,11 +2,9 @@
 
 from collections.abc import Iterator
 
-import numpy as np
-
 from experiments.scoreboard.ours import ROOT
 from experiments.scoreboard.rows import Measured, Row
-from vgg_jax.runs.tables import Table, mean_interval, read_table, select
+from vgg_jax.runs.tables import Table, read_table, select
 
 RESULTS = "experiments/receptive_field/results/full"
 LUO = "Luo et al. 2016; probes/receptive_field.py"
@@ -32,7 +30,7 @@ def field_rows() -> Iterator[Row]:
     for pair, name, theirs, place, tolerance in PAIRS:
         errors = [
             -100 * select(table, pair=pair, budget=budget)["top1"].astype(float)
-            for budget in ("first", "width")
+            for budget in ("first", "equal width")
         ]
         yield Row(
             f"top-1 error, {name}, equal width, points",
@@ -41,7 +39,7 @@ def field_rows() -> Iterator[Row]:
             theirs,
             tolerance,
             "after",
-            _measured(errors[1] - errors[0], runs),
+            Measured.mean(errors[1] - errors[0], runs),
             SHORT,
         )
 
@@ -58,11 +56,6 @@ def _spreads(name: str, table: Table, file: str) -> Iterator[Row]:
             float(table[theirs][0]),
             "2%",
             "after",
-            _measured(table[ours].astype(float), file),
+            Measured.mean(table[ours].astype(float), file),
             "neighbouring pixels of photos correlate",
         )
-
-
-def _measured(values: np.ndarray, file: str) -> Measured:
-    mean, half = mean_interval(values)
-    return Measured(mean, mean - half, mean + half, len(values), file)

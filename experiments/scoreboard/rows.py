@@ -3,6 +3,10 @@
 import dataclasses
 import math
 
+import numpy as np
+
+from vgg_jax.runs.tables import mean_interval
+
 KINDS = ("published", "as commonly stated", "theory", "identity")
 AGREES, DIFFERS, NOT_RUN = "agrees", "differs", "not run"
 
@@ -29,6 +33,12 @@ class Measured:
     def single(cls, value: float, file: str) -> "Measured":
         """Returns a value that has no interval."""
         return cls(value, value, value, 1, file)
+
+    @classmethod
+    def mean(cls, values: np.ndarray, file: str) -> "Measured":
+        """Returns the mean of a sample, one value per seed, with Student's interval."""
+        mean, half = mean_interval(values)
+        return cls(mean, mean - half, mean + half, len(values), file)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,14 +2,11 @@
 
 from collections.abc import Iterator
 
-import numpy as np
-
 from experiments.scoreboard.ours import ROOT
 from experiments.scoreboard.rows import Measured, Row
 from experiments.shattered_gradients.cells import DENSE, KINDS, LINE, Cell
 from experiments.shattered_gradients.report import TABLE, predicted, read
 from vgg_jax.probes.coherence import half_gates_law
-from vgg_jax.runs.tables import mean_interval
 
 FILE = f"experiments/shattered_gradients/results/full/{TABLE}"
 GATES = 13  # behind which dense networks are compared
@@ -35,7 +32,7 @@ def shattered_rows() -> Iterator[Row]:
         if cell.net != DENSE:
             net = f"VGG {cell.net}, {cell.kind}, {cell.pixels} pixels"
         quantity = f"correlation of dL/dx behind {depth} gates, inputs {cell.inputs}: {net}"
-        ours = _measured(found[depth])
+        ours = Measured.mean(found[depth], FILE)
         yield Row(
             quantity,
             "theory",
@@ -58,11 +55,6 @@ def shattered_rows() -> Iterator[Row]:
                 ours,
                 VARIANCE if cell.kind == "residual + batch norm" else ALIKE,
             )
-
-
-def _measured(values: np.ndarray) -> Measured:
-    mean, half = mean_interval(values)
-    return Measured(mean, mean - half, mean + half, len(values), FILE)
 
 
 def _reason(cell: Cell) -> str:

@@ -2,8 +2,6 @@
 
 from collections.abc import Iterator
 
-import numpy as np
-
 from experiments.scoreboard.ours import ROOT
 from experiments.scoreboard.rows import Measured, Row
 from experiments.signal_theory.gains import ENDS, ONE_PIXEL, predicted
@@ -13,7 +11,7 @@ from experiments.signal_theory.presets import BIAS_VARIANCE
 from experiments.signal_theory.spectra import predicted_spread
 from experiments.signal_theory.tables import correlation_lengths, exact_relu_distances
 from vgg_jax.probes.jacobian import gaussian_product_edge
-from vgg_jax.runs.tables import Table, mean_interval, read_table, select
+from vgg_jax.runs.tables import Table, read_table, select
 
 RESULTS = "experiments/signal_theory/results/full"
 CHOSEN = "after"
@@ -40,11 +38,6 @@ def _row(
 ) -> Row:
     kind = "theory" if theirs else "identity"  # orthogonal matrices multiply to an orthogonal one
     return Row(quantity, kind, source, theirs, tolerance, CHOSEN, ours, reason)
-
-
-def _mean(values: np.ndarray, file: str) -> Measured:
-    mean, half = mean_interval(values)
-    return Measured(mean, mean - half, mean + half, len(values), file)
 
 
 def _tanh_lengths(table: Table, file: str) -> Iterator[Row]:
@@ -74,7 +67,7 @@ def _relu_correlations(table: Table, file: str) -> Iterator[Row]:
                 "theory.relu_correlation, the same at every variance",
                 float(exact[layer]),
                 "10%",
-                _mean(values[:, layer], file),
+                Measured.mean(values[:, layer], file),
             )
 
 
@@ -91,7 +84,7 @@ def _fluctuations(table: Table, file: str) -> Iterator[Row]:
                     exact.variance,
                     Measured(middle, middle - half, middle + half, len(values), file),
                 ),
-                ("mean", exact.mean, _mean(values, file)),
+                ("mean", exact.mean, Measured.mean(values, file)),
             ):
                 quantity = f"{name} of ln(|Ju|^2 / E|Ju|^2), He's start, net {net}, to its {end}"
                 yield _row(quantity, source, theirs, "10%", ours, CHANCE)
@@ -106,7 +99,7 @@ def _edges(table: Table, file: str) -> Iterator[Row]:
             "Fuss-Catalan law, (L+1)^(L+1) / L^L",
             gaussian_product_edge(int(layers)),
             "5%",
-            _mean(largest**2, file),
+            Measured.mean(largest**2, file),
         )
 
 
@@ -121,5 +114,5 @@ def _spreads(table: Table, file: str) -> Iterator[Row]:
                 "free probability; Pennington et al. 2017, Xiao et al. 2018",
                 theirs,
                 "10%" if theirs else "0.000001",
-                _mean(values_of(table, "relative_variance", net=net, layers=layers), file),
+                Measured.mean(values_of(table, "relative_variance", net=net, layers=layers), file),
             )
