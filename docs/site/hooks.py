@@ -58,7 +58,8 @@ def experiments() -> list[str]:
 def linked_files() -> list[str]:
     """Returns the pages of the repository and the files that they link, pages among them."""
     docs = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("docs/*.md"))
-    names = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", *docs, *experiments()]
+    names = ["README.md", "CHANGELOG.md", "CITATION.cff", "CONTRIBUTING.md"]
+    names += [*docs, *experiments()]
     for name in names:  # grows on the way
         if name.endswith(".md"):
             folder = (ROOT / name).parent
@@ -85,15 +86,19 @@ def api_page(path: Path) -> str:
 
 
 def api_text(path: Path) -> str:
-    return f"# {module_name(path)}\n\n::: {module_name(path)}\n"
+    text = f"::: {module_name(path)}\n"
+    if module_name(path) == "vgg_jax":  # the command vgg_jax.predict hides the function
+        options = "{heading_level: 2, show_root_full_path: false}"
+        text += f"\n::: vgg_jax.evaluation.prediction.predict\n    options: {options}\n"
+    return text
 
 
 def api_nav(folder: Path) -> list[Any]:
     """Returns the pages of a package: its own, those of its modules, then of packages in it."""
     pages = [path for path in modules() if path.parent == folder]
-    entries: list[Any] = [api_page(path) for path in pages if path.stem == "__init__"]
+    entries: list[Any] = [{module_name(p): api_page(p)} for p in pages if p.stem == "__init__"]
     entries += [{path.stem: api_page(path)} for path in pages if path.stem != "__init__"]
-    packages = sorted(path.parent for path in folder.glob("*/__init__.py"))
+    packages = sorted({path.parent for path in modules() if path.parent.parent == folder})
     return entries + [{package.name: api_nav(package)} for package in packages]
 
 
@@ -126,5 +131,5 @@ def bibtex(kind: str, key: str, work: dict[str, Any]) -> str:
     people = [a.get("name") or f"{a['family-names']}, {a['given-names']}" for a in work["authors"]]
     fields = {"title": f"{{{work['title']}}}", "author": " and ".join(people)}
     fields |= {name: str(work[name]) for name in ("year", "version", "url") if name in work}
-    lines = [f"  {name} = {{{value}}}," for name, value in fields.items()]
-    return "\n".join([f"@{kind}{{{key},", *lines, "}"]).replace("_", r"\_")
+    lines = [f"  {name} = {{{value}}},".replace("_", r"\_") for name, value in fields.items()]
+    return "\n".join([f"@{kind}{{{key},", *lines, "}"])
