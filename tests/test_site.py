@@ -158,6 +158,15 @@ def test_nothing_comes_from_another_host(pages, site):
     assert not re.findall(r"(?:url\(|@import)\s*['\"]?(?:https?:)?//[^)]*", sheets)
 
 
+def test_no_markdown_is_left_in_the_text(pages):
+    """What GitHub shows as a list, a table or code is one on the site too."""
+    for path in pages:
+        text = re.sub(r"<(code|pre|script)\b.*?</\1>", "", path.read_text(), flags=re.DOTALL)
+        paragraphs = re.findall(r"<p>(.*?)</p>", text, re.DOTALL)
+        left = [text for text in paragraphs if re.search(r"^(- |\| |\d+\. )|```|\]\(", text, re.M)]
+        assert not left, path
+
+
 def test_every_local_address_leads_somewhere(pages, site):
     missing = set()
     for path, page in pages.items():

@@ -18,6 +18,7 @@ from mkdocs.structure.pages import Page
 ROOT = Path(__file__).parents[2]
 CONTENTS, GALLERY, TUTORIAL = "docs/README.md", "docs/gallery.md", "docs/tutorial.md"
 LINK = re.compile(r"\]\(([^)#\s]+)")
+ITEM = re.compile(r"^- .*\n(?:(?:  .*)?\n)*", re.MULTILINE)
 PICTURE = re.compile(r"!\[([^]]*)\]\(([^)\s]+)\)")
 
 
@@ -47,8 +48,13 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Adds to the gallery the figures of all experiments."""
-    return markdown + figures_text() if page.file.src_uri == GALLERY else markdown
+    """Adds the figures of all experiments to the gallery, and indents what list items have.
+
+    Python-Markdown wants four spaces before a table or a paragraph of an item, GitHub two.
+    """
+    if page.file.src_uri == GALLERY:
+        markdown += figures_text()
+    return ITEM.sub(lambda item: re.sub(r"^  ", "    ", item[0], flags=re.MULTILINE), markdown)
 
 
 def experiments() -> list[str]:
