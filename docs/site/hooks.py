@@ -18,7 +18,7 @@ from mkdocs.structure.pages import Page
 ROOT = Path(__file__).parents[2]
 CONTENTS, GALLERY, TUTORIAL = "docs/README.md", "docs/gallery.md", "docs/tutorial.md"
 LINK = re.compile(r"\]\(([^)#\s]+)")
-ITEM = re.compile(r"^- .*\n(?:(?:  .*)?\n)*", re.MULTILINE)
+ITEM = re.compile(r"^- .*\n(?:  .*\n)*\n(?:(?:  .*)?\n)*", re.M)  # with more than one paragraph
 PICTURE = re.compile(r"!\[([^]]*)\]\(([^)\s]+)\)")
 
 
@@ -48,13 +48,14 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Adds the figures of all experiments to the gallery, and indents what list items have.
+    """Adds the figures of all experiments to the gallery, and rewrites lists for Python-Markdown.
 
-    Python-Markdown wants four spaces before a table or a paragraph of an item, GitHub two.
+    It wants four spaces before a table or a paragraph of an item, and an empty line after it;
+    GitHub wants two and none.
     """
     if page.file.src_uri == GALLERY:
         markdown += figures_text()
-    return ITEM.sub(lambda item: re.sub(r"^  ", "    ", item[0], flags=re.MULTILINE), markdown)
+    return ITEM.sub(lambda item: re.sub(r"^  ", "    ", item[0], flags=re.M) + "\n", markdown)
 
 
 def experiments() -> list[str]:
