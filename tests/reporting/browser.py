@@ -47,8 +47,8 @@ class Browser:
         assert "error" not in answer, answer
         return answer["result"]
 
-    def open(self, path: Path, *, width: int, dark: bool) -> None:
-        """Opens a file at a width in pixels, and waits until it is drawn."""
+    def open(self, place: Path | str, *, width: int, dark: bool) -> None:
+        """Opens a file or an address at a width in pixels, and waits until it is drawn."""
         self.call(
             "Emulation.setDeviceMetricsOverride",
             width=width,
@@ -58,7 +58,8 @@ class Browser:
         )
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.call("Emulation.setEmulatedMedia", features=[scheme])
-        self.call("Page.navigate", url=path.resolve().as_uri())
+        url = place if isinstance(place, str) else place.resolve().as_uri()
+        self.call("Page.navigate", url=url)
         while (event := self._read()).get("method") != "Page.loadEventFired":
             self._note(event)
 
