@@ -13,6 +13,8 @@ from ml_collections import ConfigDict
 from vgg_jax.configs.base import DATASETS, vgg
 from vgg_jax.errors import UserError, unknown_name
 
+WORDS = ":FILE[,DATASET]"
+
 
 def get_config(argument: str = "") -> ConfigDict:
     """Returns the recipe.
