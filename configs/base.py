@@ -33,7 +33,7 @@ def base() -> ConfigDict:
     config.model = ConfigDict()
     config.model.variant = "D"
     config.model.stages = placeholder(tuple)  # own net in the notation of Table 1
-    config.model.num_classes = 1000
+    config.model.num_classes = placeholder(int)  # unset: as many as the data has
     config.model.norm = "none"
     config.model.norm_momentum = 0.9  # kept share of the running statistics at each step
     config.model.norm_epsilon = 1e-5
@@ -148,7 +148,7 @@ def vgg(variant: str, argument: str = "") -> ConfigDict:
 
 def _imagenet(config: ConfigDict) -> None:
     """The 1,000 classes of ILSVRC-2012 at 224 pixels: the paper's recipe, and the default."""
-    del config
+    config.model.num_classes = 1000
 
 
 def _imagenette(config: ConfigDict) -> None:

@@ -1,6 +1,7 @@
 """Config files: reading one, and changing it from a command line."""
 
 import ast
+import copy
 import importlib.util
 import inspect
 import json
@@ -89,6 +90,13 @@ def stored_config(path: Path) -> ConfigDict:
         return ConfigDict(_from_json(stored))
     except (TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{path} is damaged: {quoted(str(error))}") from error
+
+
+def with_classes(config: ConfigDict, count: int) -> ConfigDict:
+    """Returns a copy of a config for a network of so many classes."""
+    settled = copy.deepcopy(config)
+    settled.model.num_classes = count
+    return settled
 
 
 def as_json(config: ConfigDict) -> dict[str, Any]:

@@ -44,6 +44,8 @@ def main(argv: list[str]) -> int:
         model = build_model(config.model, image_size=image_size, compute_dtype=config.compute_dtype)
     for line in report(model, image_size):
         print(line)
+    if args.config is not None and config.model.num_classes is None:
+        print(f"As many classes as the data has; {model.num_classes:,} here.")
     return 0
 
 
