@@ -15,6 +15,7 @@ from vgg_jax.errors import UserError, unknown_name
 # Mean and standard deviation of the training images, RGB on the 0..255 scale.
 CIFAR10_MEAN, CIFAR10_STD = (125.31, 122.95, 113.87), (62.99, 62.09, 66.70)
 CIFAR100_MEAN, CIFAR100_STD = (129.30, 124.07, 112.43), (68.17, 65.39, 70.42)
+WORDS = "[:DATASET][,RECIPE...]"  # what `vgg` takes
 UNSCALED = (1.0, 1.0, 1.0)  # the paper subtracts the mean and does not divide
 
 
@@ -32,7 +33,7 @@ def base() -> ConfigDict:
     config.model = ConfigDict()
     config.model.variant = "D"
     config.model.stages = placeholder(tuple)  # own net in the notation of Table 1
-    config.model.num_classes = 1000
+    config.model.num_classes = placeholder(int)  # unset: as many as the data has
     config.model.norm = "none"
     config.model.norm_momentum = 0.9  # kept share of the running statistics at each step
     config.model.norm_epsilon = 1e-5
@@ -146,8 +147,8 @@ def vgg(variant: str, argument: str = "") -> ConfigDict:
 
 
 def _imagenet(config: ConfigDict) -> None:
-    """Leaves the defaults, which are ImageNet's."""
-    del config
+    """The 1,000 classes of ILSVRC-2012 at 224 pixels: the paper's recipe, and the default."""
+    config.model.num_classes = 1000
 
 
 def _imagenette(config: ConfigDict) -> None:
@@ -174,7 +175,7 @@ def _small_images(config: ConfigDict) -> None:
 
 
 def _cifar10(config: ConfigDict) -> None:
-    """The recipe behind the best public table of depth x batch norm (docs/results.md)."""
+    """CIFAR-10 by the recipe of the best public table of depth x batch norm (docs/results.md)."""
     _small_images(config)
     config.data.name = "cifar10"
     config.data.mean, config.data.std = CIFAR10_MEAN, CIFAR10_STD
@@ -190,6 +191,7 @@ def _cifar10(config: ConfigDict) -> None:
 
 
 def _cifar100(config: ConfigDict) -> None:
+    """The recipe of cifar10 for the hundred classes."""
     _cifar10(config)
     config.data.name = "cifar100"
     config.data.mean, config.data.std = CIFAR100_MEAN, CIFAR100_STD
@@ -224,6 +226,7 @@ def _digits(config: ConfigDict) -> None:
 
 
 def _bn(config: ConfigDict) -> None:
+    """Batch norm after every convolution."""
     config.model.norm = "batch"
 
 

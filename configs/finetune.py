@@ -1,7 +1,6 @@
-r"""Fine-tunes a weights file on other classes: a new classifier, the lowest layers kept.
+"""Fine-tunes a weights file on other classes: a new classifier, the lowest layers kept.
 
-python -m vgg_jax.train --config=configs/finetune.py:vgg19.safetensors --config.data.dir=DIR \
-    --config.model.num_classes=5
+python -m vgg_jax.train --config=configs/finetune.py:vgg19.safetensors --config.data.dir=DIR
 
 DIR has class folders, DIR/train/CLASS/*.jpg and DIR/validation/CLASS/*.jpg; or name a data set of
 `configs/base.py` after the file, `vgg19.safetensors,cifar10`. Network and preprocessing are the
@@ -12,6 +11,8 @@ from ml_collections import ConfigDict
 
 from vgg_jax.configs.base import DATASETS, vgg
 from vgg_jax.errors import UserError, unknown_name
+
+WORDS = ":FILE[,DATASET]"
 
 
 def get_config(argument: str = "") -> ConfigDict:
@@ -42,7 +43,7 @@ def get_config(argument: str = "") -> ConfigDict:
     config.init.weights = file
     config.init.fresh = ("fc8/.*",)
 
-    classes = config.model.num_classes if words else 0  # to be given, with one's own images
+    classes = config.model.num_classes
     for key in MODEL_KEYS:
         config.model[key] = getattr(weights.model, key)
     config.model.num_classes = classes

@@ -1,6 +1,8 @@
 """Command lines: their arguments, and how user errors leave them."""
 
 import importlib.metadata
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -8,9 +10,13 @@ from pathlib import Path
 import pytest
 
 import vgg_jax
+from vgg_jax.__main__ import COMMANDS
 from vgg_jax.__main__ import main as package_main
 from vgg_jax.cli import CommandParser, run_command
+from vgg_jax.config import SHIPPED, load_config
+from vgg_jax.configs.base import DATASETS, RECIPES
 from vgg_jax.errors import UserError
+from vgg_jax.summarize import main as summarize
 
 
 @pytest.mark.parametrize(
@@ -49,17 +55,108 @@ def test_wrong_arguments_get_two_lines(arguments, message):
     ]
 
 
+def started(program, *arguments, **environment):
+    """Runs the package's command line as a program of that name does."""
+    script = f"import sys; sys.argv[0] = {program!r}; from vgg_jax.__main__ import run; run()"
+    return subprocess.run(
+        [sys.executable, "-c", script, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | environment,
+    )
+
+
 def test_the_package_lists_its_commands_and_tells_its_version(capsys):
     assert package_main([]) == 0
-    *lines, last = capsys.readouterr().out.splitlines()
-    assert last == "Each has --help."
-    listed = {line.split()[2].removeprefix("vgg_jax.") for line in lines}
+    shown = capsys.readouterr().out
+    with pytest.raises(SystemExit) as exit_info:
+        package_main(["--help"])
+    assert (exit_info.value.code, capsys.readouterr().out) == (0, shown)
+    listed = re.findall(r"^    (\w+)\s+[A-Z]", shown.partition("COMMAND\n")[2], re.MULTILINE)
     folder = Path(vgg_jax.__file__).parent
     commands = {p.stem for p in folder.glob("*.py") if "run_command(main)" in p.read_text()}
-    assert listed == commands - {"__main__"}
-    assert all(len(line.split(maxsplit=3)[3]) > 20 for line in lines)
+    assert set(listed) == commands - {"__main__"} | {"configs"} == set(COMMANDS)
     assert package_main(["--version"]) == 0
     assert capsys.readouterr().out.strip() == importlib.metadata.version("vgg_jax")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_each_command_has_its_help_by_the_name_that_was_typed_and_without_jax(command):
+    script = (
+        "import atexit, sys; sys.argv[0] = '/some/folder/vgg-jax'\n"
+        "atexit.register(lambda: print({'jax', 'tensorflow_datasets'} & sys.modules.keys()))\n"
+        "from vgg_jax.__main__ import run; run()"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", script, command, "--help"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.startswith(f"usage: vgg-jax {command} ")
+    assert f"python -m vgg_jax.{command}" not in result.stdout
+    assert result.stdout.endswith("set()\n")
+
+
+def test_a_command_of_the_package_is_the_module_s(capsys):
+    arguments = ["--variant=D", "--image_size=64"]
+    assert package_main(["summarize", *arguments]) == summarize(arguments) == 0
+    shown = capsys.readouterr().out
+    assert shown[: len(shown) // 2] == shown[len(shown) // 2 :]
+    package = [sys.executable, "-m", "vgg_jax", "summarize"]
+    result = subprocess.run([*package, "--varian=D"], capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert "Run python -m vgg_jax summarize --help for the options." in result.stderr
+
+
+def test_an_unknown_command_is_answered_with_the_nearest():
+    result = started("vgg-jax", "trian", "--config=vgg16")
+    assert (result.returncode, result.stdout) == (2, "")
+    assert "unknown command 'trian'. Did you mean 'train'?" in result.stderr
+    assert started("vgg-jax", "--versoin").stderr.endswith("Run vgg-jax --help for the options.\n")
+
+
+def test_every_listed_config_takes_the_words_that_are_listed(capsys):
+    assert package_main(["configs"]) == 0
+    _, configs, datasets, recipes = capsys.readouterr().out.split("\n\n")
+    assert all(len(line.split(maxsplit=1)[1]) > 20 for line in configs.splitlines())
+    names = {re.split(r"[:[]", line)[0]: line for line in configs.splitlines()}
+    assert names.keys() == set(SHIPPED)
+    assert "finetune:FILE[,DATASET] " in names.pop("finetune")
+    words = [[line.split()[0] for line in part.splitlines()[1:]] for part in (datasets, recipes)]
+    assert words == [list(DATASETS), list(RECIPES)]
+    for name in names:
+        for dataset in words[0]:
+            load_config(f"{name}:{dataset},{','.join(words[1])}")
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("vgg-jax tra", {"train"}),
+        ("vgg-jax ", {*COMMANDS, "-h", "--help", "--version"}),
+        ("vgg-jax train --proc", {"--processes", "--process_id"}),
+        ("vgg-jax predict --weights=net.safetensors --t", {"--top"}),
+        ("vgg-jax sweep --launcher=", {"--launcher=local", "--launcher=ray"}),
+        ("python -m vgg_jax summarize --im", {"--image_size"}),
+    ],
+)
+def test_a_shell_completes_commands_and_options(line, expected, tmp_path):
+    pytest.importorskip("argcomplete")
+    words_of_the_program = 1 if line.startswith("vgg-jax") else 3
+    result = started(
+        "vgg-jax",
+        _ARGCOMPLETE=str(words_of_the_program),
+        _ARGCOMPLETE_STDOUT_FILENAME=str(tmp_path / "found"),
+        _ARGCOMPLETE_IFS="\n",
+        COMP_LINE=line,
+        COMP_POINT=str(len(line)),
+    )
+    assert (result.returncode, result.stdout) == (0, "")
+    found = (tmp_path / "found").read_text().split("\n")
+    assert {word.strip() for word in found} == expected
 
 
 def test_a_signal_at_the_end_does_not_replace_the_status():

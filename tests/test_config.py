@@ -5,7 +5,7 @@ import json
 import pytest
 
 from vgg_jax.config import (
-    _SHIPPED,
+    SHIPPED,
     as_json,
     flatten,
     load_config,
@@ -77,7 +77,7 @@ def test_configs_of_the_package_by_name(spec, file, folder, tmp_path, monkeypatc
 
 def test_every_config_file_has_a_name(pytestconfig):
     files = {path.stem for path in (pytestconfig.rootpath / "configs").glob("*.py")}
-    assert files - {"__init__", "base"} == set(_SHIPPED)
+    assert files - {"__init__", "base"} == set(SHIPPED)
 
 
 def test_a_config_that_needs_a_checkout_says_so(tmp_path):

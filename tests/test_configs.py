@@ -79,4 +79,4 @@ def test_the_loss_starts_near_that_of_guessing(words, pytestconfig, monkeypatch)
         variables, images, train=True, mutable="batch_stats"
     )
     loss = -jax.nn.log_softmax(logits).mean()
-    assert abs(loss - math.log(config.model.num_classes)) < 1
+    assert abs(loss - math.log(model.num_classes)) < 1

@@ -6,6 +6,7 @@ import shutil
 import sys
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -20,6 +21,7 @@ from vgg_jax.convert import main as convert
 from vgg_jax.evaluate import main as evaluate
 from vgg_jax.features.predict_command import main as predict
 from vgg_jax.train import main as train
+from vgg_jax.training.setup import build
 from vgg_jax.weights.store import save_weights
 
 ROOT = Path(__file__).parent.parent
@@ -113,6 +115,17 @@ def test_inputs_are_the_file_s_in_training_evaluation_and_export(file, run, tmp_
     assert json.loads(capsys.readouterr().out)["predictions"][0]["name"] in "0123456789"
 
 
+def test_own_photos_give_the_number_of_classes(file, tmp_path):
+    for split in ("train", "validation"):
+        for name in ("cats", "dogs", "eels"):
+            (tmp_path / split / name).mkdir(parents=True)
+            Image.new("RGB", (12, 12)).save(tmp_path / split / name / "0.png")
+    run = build(load_config(f"finetune:{file}", [f"--config.data.dir={tmp_path}"]))
+    assert run.config.model.num_classes == run.model.num_classes == 3
+    state = jax.eval_shape(run.init_fn)
+    assert state.params["fc8"]["bias"].shape == (3,)
+
+
 def test_config_takes_network_and_inputs_from_the_file(file):
     config = load_config(f"{ROOT}/configs/finetune.py:{file}")
     assert (config.model.norm, config.model.stages) == ("batch", ("3-4 x2", "3-8 x2"))
@@ -128,7 +141,7 @@ def test_config_takes_network_and_inputs_from_the_file(file):
         ("configs/finetune.py", [], "finetune.py:FILE.safetensors"),
         ("configs/finetune.py:none.safetensors", [], "no weights file none.safetensors"),
         ("configs/finetune.py:{},digit", [], "'digits'"),
-        ("configs/finetune.py:{}", ["data.dir=."], "num_classes"),
+        ("configs/finetune.py:{}", ["data.dir=tests"], "no split 'train'"),
         ("configs/finetune.py:{},digits", ["model.norm=none"], "model.norm=batch"),
         ("configs/finetune.py:{},digits", ["model.pooling=average"], "model.pooling=max"),
         ("configs/finetune.py:{},digits", ["init.fresh=('fc9.*',)"], "matches no parameter"),

@@ -70,6 +70,13 @@ def test_config_with_overrides(capsys: pytest.CaptureFixture[str]) -> None:
     assert table["fc6"][:6] == ["1", "x", "1", "x", "256", "65,792"]
 
 
+def test_a_number_of_classes_that_is_left_to_the_data_is_told(capsys) -> None:
+    for words, told in (("", True), (":digits", False)):
+        assert main([f"--config={ROOT}/configs/vgg11.py{words}"]) == 0
+        last = capsys.readouterr().out.splitlines()[-1]
+        assert (last == "As many classes as the data has; 1,000 here.") == told
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -10,6 +10,8 @@ import pytest
 
 from vgg_jax import train
 from vgg_jax.cli import run_command
+from vgg_jax.convert import main as convert
+from vgg_jax.features.predict_command import main as predict
 
 DIGITS = "--config=configs/vgg16.py:digits"
 
@@ -160,7 +162,9 @@ def test_an_incomplete_config_is_named_in_two_lines(command, tmp_path):
     assert len(stderr.splitlines()) <= 10
 
 
-def test_own_photos_are_named_by_their_folder(tmp_path, monkeypatch, pytestconfig, capsys):
+@pytest.fixture
+def pets(tmp_path):
+    """Arguments of a short run on photos of two classes, in a folder of their own."""
     folder = tmp_path / "my pets.v2"
     for split in ("train", "val"):
         for name in ("cats", "dogs"):
@@ -168,12 +172,10 @@ def test_own_photos_are_named_by_their_folder(tmp_path, monkeypatch, pytestconfi
             for i in range(2):
                 pixels = np.full((40, 40, 3), 60 * i, np.uint8)
                 cv2.imwrite(str(folder / split / name / f"{i}.png"), pixels)
-    monkeypatch.chdir(pytestconfig.rootpath)
-    arguments = [
+    return [
         "--config=configs/vgg11.py",
         "--config.data.source=folder",
         f"--config.data.dir={folder}",
-        "--config.data.eval_split=val",
         "--config.data.image_size=8",
         "--config.data.eval_resize=8",
         "--config.data.scale=(8,8)",
@@ -182,12 +184,41 @@ def test_own_photos_are_named_by_their_folder(tmp_path, monkeypatch, pytestconfi
         "--config.eval.batch_size=4",
         "--config.model.stages=('3-4','3-8')",
         "--config.model.head=linear",
-        "--config.steps=1",
-        f"--workdir={tmp_path}/run",
+        "--config.optimizer.schedule=constant",
     ]
-    assert train.main(arguments) == 0
+
+
+def test_own_photos_give_the_classes_and_their_names(command, pets, tmp_path, capsys):
+    status, error = command(*pets, "--config.steps=1")
+    assert (status, error.splitlines()[1]) == (2, "Type --config.data.eval_split=val")
+    run, photo = tmp_path / "run", tmp_path / "my pets.v2/val/dogs/1.png"
+    arguments = [*pets, "--config.data.eval_split=val", f"--workdir={run}"]
+    assert train.main([*arguments, "--config.steps=1"]) == 0
     said = capsys.readouterr().out
     assert "my pets.v2 val top-1" in said
-    assert "the data has 2 classes and the network 1,000" in said
-    protocol = json.loads((tmp_path / "run" / "summary.json").read_text())["protocol"]
+    assert "if these are all" not in said
+    protocol = json.loads((run / "summary.json").read_text())["protocol"]
     assert (protocol["dataset"], protocol["split"]) == ("my pets.v2", "val")
+    assert json.loads((run / "config.json").read_text())["model"]["num_classes"] == 2
+
+    assert train.main([*arguments, "--config.steps=2"]) == 0
+    assert "resuming after step 1" in capsys.readouterr().out
+    assert convert(["--from=run", str(run), f"{tmp_path}/pets.safetensors"]) == 0
+    assert ", 2 classes;" in capsys.readouterr().out
+    assert predict([f"--weights={tmp_path}/pets.safetensors", "--json", str(photo)]) == 0
+    found = json.loads(capsys.readouterr().out)["predictions"]
+    assert {each["name"] for each in found} == {"cats", "dogs"}
+    assert sum(each["probability"] for each in found) == pytest.approx(1, abs=1e-5)
+
+    (tmp_path / "my pets.v2/train/eels").mkdir()
+    (tmp_path / "my pets.v2/train/dogs/0.png").rename(tmp_path / "my pets.v2/train/eels/0.png")
+    status, error = command(*arguments, "--config.steps=3")
+    assert (status, "labels run from 0 to 2, but the model has 2" in error) == (2, True)
+
+
+def test_more_classes_than_the_data_has_are_told(pets, pytestconfig, monkeypatch, tmp_path, capsys):
+    monkeypatch.chdir(pytestconfig.rootpath)
+    more = ["--config.data.eval_split=val", "--config.model.num_classes=7", "--config.steps=1"]
+    assert train.main([*pets, *more, f"--workdir={tmp_path}/run"]) == 0
+    assert "the data has 2 classes and the network 7: if these are" in capsys.readouterr().out
+    assert json.loads((tmp_path / "run/config.json").read_text())["model"]["num_classes"] == 7

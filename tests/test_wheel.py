@@ -1,5 +1,6 @@
 """The wheel alone, installed outside of a checkout, trains by name and lists its models."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -61,6 +62,16 @@ def test_it_trains_by_name_outside_of_a_checkout(installed, tmp_path, config):
     assert result.returncode == 0, result.stderr
     assert "finished after step 4; see runs/vgg16-digits/summary.json" in result.stdout
     assert (tmp_path / "runs/vgg16-digits/summary.json").is_file()
+
+
+def test_the_console_script_trains_too(installed, tmp_path):
+    script = str(installed / "bin" / "vgg-jax")
+    result = run(installed, tmp_path, script, "train", "--config=vgg16:digits", *SHORT)
+    assert result.returncode == 0, result.stderr
+    summary = json.loads((tmp_path / "runs/vgg16-digits/summary.json").read_text())
+    assert summary["command"].startswith("vgg-jax train --config=vgg16:digits ")
+    result = run(installed, tmp_path, script, "train", "--config=vgg16:digit")
+    assert (result.returncode, result.stdout) == (2, "")
 
 
 def test_configs_of_ones_own_build_on_the_packages(installed, tmp_path):

@@ -7,7 +7,8 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from typing import NoReturn
+from pathlib import Path
+from typing import Any, NoReturn
 
 from tqdm import tqdm
 
@@ -16,6 +17,8 @@ from vgg_jax.errors import UserError
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, the shell's convention
 EXIT_BROKEN_PIPE = 141  # 128 + SIGPIPE
+SCRIPT = "vgg-jax"  # the console script; its entry point is in `vgg_jax.__main__`
+COMPLETING = "_ARGCOMPLETE"  # set in the environment while a shell asks for completions
 LOG_SECONDS = 30  # between two lines of progress in a log
 
 
@@ -47,6 +50,9 @@ def _ignore_signals() -> None:
 class CommandParser(argparse.ArgumentParser):
     """Parses a command line; help is the module's docstring, and options are typed in full.
 
+    Help calls the command as the user did, `python -m vgg_jax.train` or `vgg-jax train`. A shell
+    that asks for completions gets them instead, by argcomplete, and the process ends.
+
     Args:
       module: what follows `python -m`.
       description: the module's docstring.
@@ -54,17 +60,38 @@ class CommandParser(argparse.ArgumentParser):
     """
 
     def __init__(self, module: str, description: str | None, usage: str | None = None):
+        program = _program(module)
         super().__init__(
-            prog=f"python -m {module}",
+            prog=program,
             usage=usage,
-            description=description,
+            description=description and description.replace(f"python -m {module}", program),
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
 
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parses as argparse does, unless a shell asks for completions."""
+        # With a namespace it is argcomplete that asks, how far it understands the line.
+        if COMPLETING in os.environ and namespace is None:
+            import argcomplete
+
+            argcomplete.autocomplete(self)
+        return super().parse_known_args(args, namespace)
+
     def error(self, message: str) -> NoReturn:
         """Raises UserError."""
         raise UserError(f"{message}\nRun {self.prog} --help for the options.")
+
+
+def _program(module: str) -> str:
+    """Returns what the user typed to start a module."""
+    package, _, command = module.partition(".")
+    started = Path(sys.argv[0])
+    if package == "vgg_jax" and started.name == SCRIPT:
+        return f"{SCRIPT} {command}".rstrip()
+    if package == "vgg_jax" and started.parts[-2:] == (package, "__main__.py"):
+        return f"python -m {package} {command}".rstrip()
+    return f"python -m {module}"
 
 
 def parse_scales(text: str) -> tuple[int, ...]:

@@ -1,6 +1,7 @@
 """Config files: reading one, and changing it from a command line."""
 
 import ast
+import copy
 import importlib.util
 import inspect
 import json
@@ -18,8 +19,8 @@ from vgg_jax.json_files import read_object
 OVERRIDE = "--config."
 
 # The configs that come with the package: in a checkout a link to the folder `configs`.
-_PACKAGE = "vgg_jax.configs"
-_SHIPPED = tuple(
+PACKAGE = "vgg_jax.configs"
+SHIPPED = tuple(
     sorted(
         path.stem
         for path in Path(__file__).with_name("configs").glob("*.py")
@@ -91,6 +92,13 @@ def stored_config(path: Path) -> ConfigDict:
         raise UserError(f"{path} is damaged: {quoted(str(error))}") from error
 
 
+def with_classes(config: ConfigDict, count: int) -> ConfigDict:
+    """Returns a copy of a config for a network of so many classes."""
+    settled = copy.deepcopy(config)
+    settled.model.num_classes = count
+    return settled
+
+
 def as_json(config: ConfigDict) -> dict[str, Any]:
     """Returns what `config.json` has of a config: tuples as lists."""
     return json.loads(config.to_json_best_effort())
@@ -157,25 +165,25 @@ def _is_name(path: str) -> bool:
     """
     given = Path(path)
     if given == Path("configs", f"{given.stem}.py"):
-        return given.stem in _SHIPPED and not given.is_file()
+        return given.stem in SHIPPED and not given.is_file()
     return given.name == path and not given.suffix
 
 
 def _shipped_config(path: str, argument: str) -> ConfigDict:
     name = Path(path).stem
-    if name not in _SHIPPED and name.endswith(_BATCH_NORM):
+    if name not in SHIPPED and name.endswith(_BATCH_NORM):
         name = name.removesuffix(_BATCH_NORM)
         argument = ",".join(word for word in (argument, "bn") if word)
-    if name not in _SHIPPED:
-        raise unknown_name("config", path, _SHIPPED)
-    return _called(importlib.import_module(f"{_PACKAGE}.{name}").get_config, argument, name)
+    if name not in SHIPPED:
+        raise unknown_name("config", path, SHIPPED)
+    return _called(importlib.import_module(f"{PACKAGE}.{name}").get_config, argument, name)
 
 
 def _config_function(path: Path) -> Callable[[str], ConfigDict]:
     if not path.is_file():
         known = sorted(str(p) for p in Path("configs").glob("*.py") if not p.stem.startswith("_"))
         there = f"the ones here are {', '.join(known)}; " if known else ""
-        raise UserError(f"no config file {path}; {there}by name: {', '.join(_SHIPPED)}")
+        raise UserError(f"no config file {path}; {there}by name: {', '.join(SHIPPED)}")
     # Config files may import what is beside their folder, from any working folder.
     root = str(path.resolve().parent.parent)
     if root not in sys.path:

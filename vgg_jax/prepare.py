@@ -7,12 +7,13 @@ Writing needs TensorFlow, once: the extra `prepare`. Reading the copy does not.
 
 import importlib.util
 from pathlib import Path
-
-import tensorflow_datasets as tfds
+from typing import TYPE_CHECKING
 
 from vgg_jax.cli import CommandParser, run_command
-from vgg_jax.data.tfds_copy import FILE_FORMAT, find_builder, is_prepared, tfds_folder
 from vgg_jax.errors import UserError
+
+if TYPE_CHECKING:
+    import tensorflow_datasets as tfds
 
 
 def prepare(name: str, data_dir: str | None = None) -> Path:
@@ -28,6 +29,11 @@ def prepare(name: str, data_dir: str | None = None) -> Path:
     Raises:
       UserError: unknown name, TensorFlow missing, or no way to get the files.
     """
+    # Imported late: --help and completions answer at once.
+    import tensorflow_datasets as tfds
+
+    from vgg_jax.data.tfds_copy import FILE_FORMAT, find_builder, is_prepared, tfds_folder
+
     folder = tfds_folder(data_dir)
     builder = find_builder(name, folder)
     if is_prepared(builder):
@@ -44,12 +50,14 @@ def prepare(name: str, data_dir: str | None = None) -> Path:
     return Path(builder.data_path)
 
 
-def write(builder: tfds.core.DatasetBuilder, folder: Path) -> None:
+def write(builder: "tfds.core.DatasetBuilder", folder: Path) -> None:
     """Downloads and writes a data set into the folder of TFDS data sets.
 
     Raises:
       UserError: files that TFDS may not download are missing, or a download failed.
     """
+    import tensorflow_datasets as tfds
+
     manual = folder / "downloads" / "manual"
     instructions = builder.MANUAL_DOWNLOAD_INSTRUCTIONS
     if instructions and not (manual.is_dir() and any(manual.iterdir())):

@@ -5,13 +5,15 @@ python -m vgg_jax.summarize --config=configs/vgg16.py:cifar10,bn [--config.model
 """
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from vgg_jax.cli import CommandParser, run_command
 from vgg_jax.config import load_config, split_overrides
 from vgg_jax.errors import UserError
-from vgg_jax.models import VGG, build_model
-from vgg_jax.models.summary import Summary, receptive_field, summarize_model
-from vgg_jax.models.variants import network_fields
+
+if TYPE_CHECKING:
+    from vgg_jax.models import VGG
+    from vgg_jax.models.summary import Summary
 
 
 def main(argv: list[str]) -> int:
@@ -24,6 +26,10 @@ def main(argv: list[str]) -> int:
     overrides, rest = split_overrides(argv)
     args, unknown = parser.parse_known_args(rest)
     others = [*overrides, *unknown]
+
+    # Imported late: --help and completions answer at once.
+    from vgg_jax.models import build_model
+    from vgg_jax.models.variants import network_fields
 
     if args.variant is not None:
         if others:
@@ -38,11 +44,15 @@ def main(argv: list[str]) -> int:
         model = build_model(config.model, image_size=image_size, compute_dtype=config.compute_dtype)
     for line in report(model, image_size):
         print(line)
+    if args.config is not None and config.model.num_classes is None:
+        print(f"As many classes as the data has; {model.num_classes:,} here.")
     return 0
 
 
-def report(model: VGG, image_size: int) -> Iterator[str]:
+def report(model: "VGG", image_size: int) -> Iterator[str]:
     """Yields the lines of the table and of the remarks under it."""
+    from vgg_jax.models.summary import summarize_model
+
     summary = summarize_model(model, image_size)
     yield from _table(summary)
     yield ""
@@ -50,7 +60,7 @@ def report(model: VGG, image_size: int) -> Iterator[str]:
     yield from _stacking()
 
 
-def _table(summary: Summary) -> Iterator[str]:
+def _table(summary: "Summary") -> Iterator[str]:
     row = "{:<10}{:>18}{:>15}{:>17}{:>16}{:>17}".format
     yield row("layer", "output", "parameters", "MACs", "bytes", "receptive field")
     for layer in summary.layers:
@@ -72,7 +82,7 @@ def _table(summary: Summary) -> Iterator[str]:
     )
 
 
-def _shares(summary: Summary) -> Iterator[str]:
+def _shares(summary: "Summary") -> Iterator[str]:
     first = next(layer for layer in summary.layers if layer.name.startswith("fc"))
     total, dense = summary.parameters, summary.fully_connected_parameters
     yield (
@@ -87,6 +97,8 @@ def _shares(summary: Summary) -> Iterator[str]:
 
 def _stacking() -> Iterator[str]:
     """Section 2.3 of the paper: why small windows are stacked."""
+    from vgg_jax.models.summary import receptive_field
+
     for number, word in ((2, "Two"), (3, "Three")):
         side = receptive_field([(3, 1)] * number)
         stacked, single = 9 * number, side**2

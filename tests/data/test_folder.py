@@ -36,6 +36,30 @@ def test_class_missing_from_one_split_keeps_its_index(open_split, photo_folder):
     np.testing.assert_array_equal(np.unique(source.labels), [0, 2])
 
 
+@pytest.mark.parametrize(
+    ("there", "wanted", "hint"),
+    [
+        (("train", "val"), "validation", "eval_split=val"),
+        (("train", "valid"), "test", "eval_split=valid"),
+        (("test", "train"), "validation", "eval_split=test"),
+        (("test", "train", "val"), "validation", "eval_split=val"),
+        (("training", "val"), "train", "train_split=training"),
+        (("cats", "dogs"), "validation", "train_split and --config.data.eval_split"),
+    ],
+)
+def test_a_split_of_another_name_is_told_and_what_to_type(
+    data_config, tmp_path, there, wanted, hint
+):
+    for name in there:
+        (tmp_path / name).mkdir()
+    config = data_config(source="folder", dir=str(tmp_path))
+    with pytest.raises(UserError) as error:
+        open_source(config, wanted)
+    told, typed = str(error.value).splitlines()
+    assert told == f"{tmp_path} has no split {wanted!r}; it has: {', '.join(there)}."
+    assert typed.endswith(f" --config.data.{hint}")
+
+
 def test_split_may_be_the_folder_itself(data_config, photo_folder):
     config = data_config(
         source="folder", dir=str(photo_folder / "val"), train_split="", eval_split=""

@@ -8,6 +8,7 @@ import os
 import pytest
 
 from configs.base import base
+from vgg_jax.config import with_classes
 from vgg_jax.errors import UserError
 from vgg_jax.runs.directory import (
     StorageError,
@@ -18,6 +19,7 @@ from vgg_jax.runs.directory import (
     read_config,
     read_metrics,
     readable_metrics,
+    resumed_config,
 )
 
 
@@ -33,6 +35,16 @@ def test_a_config_stored_before_a_key_was_made_is_that_of_its_default(tmp_path):
     other.optimizer.frozen = ("conv1_1/.*",)
     with pytest.raises(UserError, match="frozen"):
         check_same_config(tmp_path, other)
+
+
+def test_a_number_of_classes_that_is_left_to_the_data_is_the_stored_run_s(tmp_path):
+    assert resumed_config(tmp_path, base()).model.num_classes is None
+    open_workdir(tmp_path, with_classes(base(), 1000)).close()
+    assert resumed_config(tmp_path, base()).model.num_classes == 1000
+    assert resumed_config(tmp_path, with_classes(base(), 2)).model.num_classes == 2
+    check_same_config(tmp_path, base())
+    with pytest.raises(UserError, match="num_classes: 1000 there, 2 now"):
+        check_same_config(tmp_path, with_classes(base(), 2))
 
 
 def test_a_folder_is_held_by_one_and_let_go(tmp_path):

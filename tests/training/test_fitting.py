@@ -109,6 +109,20 @@ def test_a_bare_name_takes_sizes_and_normalisation_from_the_images(
     np.testing.assert_allclose(config["data.std"], x.std((0, 1, 2)), rtol=1e-6)
 
 
+@pytest.mark.parametrize(("changes", "expected"), [({}, 3), ({"num_classes": 7}, 7)])
+def test_a_config_may_leave_the_number_of_classes_and_steps_open(monkeypatch, changes, expected):
+    given = []
+
+    def train(config, *_, **__):
+        given.append(flatten(config))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(fitting, "train", train)
+    with pytest.raises(KeyboardInterrupt):
+        fit(load_config("vgg11"), data=images_of(32), steps=2, **changes)
+    assert (given[0]["model.num_classes"], given[0]["steps"]) == (expected, 2)
+
+
 def test_keys_that_are_given_are_kept_and_a_config_too(digits):
     config = load_config("vgg11:cifar10", override_arguments(SHORT))
     before = flatten(config)

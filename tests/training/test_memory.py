@@ -52,6 +52,10 @@ def test_what_cannot_fit_is_refused_unless_asked_to_try(monkeypatch, pytestconfi
     options = ["--config.data.batch_size=100000000"]
     with pytest.raises(UserError, match=r"activations of 25,000,000 .*\nLower data.batch_size"):
         build(load_config(SPEC, options))
+    left_open = load_config(SPEC, options)
+    left_open.model.num_classes = None  # then the data is opened before
+    with pytest.raises(UserError, match=r"activations of 25,000,000 .*\nLower data.batch_size"):
+        build(left_open)
     tiny = [*SMALL, "--config.check_memory=false", "--config.model.stages=('3-4',)"]
     monkeypatch.setattr(memory, "device_bytes", lambda devices: 1)
     build(load_config(SPEC, tiny))

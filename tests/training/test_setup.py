@@ -1,5 +1,7 @@
 """A run's parts are those that its config says; what cannot be divided is refused."""
 
+import copy
+
 import jax
 import numpy as np
 import pytest
@@ -105,3 +107,17 @@ def shards(tree):
 def test_what_cannot_be_honoured_is_refused(small_run, overrides, message):
     with pytest.raises(UserError, match=f"(?s){message}"):
         build(small_run(*(f"--config.{override}" for override in overrides)))
+
+
+def test_the_number_of_classes_is_that_of_all_splits_unless_given(small_run, tmp_path):
+    images = np.zeros((8, 32, 32, 3), np.uint8)
+    labels = {"y_train": np.arange(8) % 3, "y_test": np.arange(8) % 5}
+    np.savez(tmp_path / "some.npz", x_train=images, x_test=images, **labels)
+    data = ["--config.data.source=npz", f"--config.data.dir={tmp_path}/some.npz"]
+    given = small_run(*data)
+    open_ = copy.deepcopy(given)
+    open_.model.num_classes = None
+    run = build(open_)
+    assert open_.model.num_classes is None
+    assert run.config.model.num_classes == run.model.num_classes == run.data_classes == 5
+    assert build(given).model.num_classes == given.model.num_classes == 10

@@ -12,6 +12,11 @@ from PIL import Image
 from vgg_jax.data.source import Source
 from vgg_jax.errors import UserError
 
+# What the splits of a data set are called, the likeliest first.
+_SPLITS = {
+    "train_split": ("train", "training"),
+    "eval_split": ("validation", "val", "valid", "eval", "dev", "test"),
+}
 IN_MEMORY_BYTES = 2**30  # decoded images up to this size are held in memory
 
 
@@ -58,10 +63,14 @@ class Subset(Source):
 
 
 def missing_split(data_set: str, split: str, known: list[str]) -> UserError:
-    """Returns the error for a split that a data set does not have."""
+    """Returns the error for a split that a data set does not have, with the one to type instead."""
+    hint = "Name them by --config.data.train_split and --config.data.eval_split"
+    for key, names in _SPLITS.items():
+        like = sorted((names.index(name), name) for name in known if name in names)
+        if split in names and like:
+            hint = f"Type --config.data.{key}={like[0][1]}"
     return UserError(
-        f"{data_set} has no split {split!r}; it has: {', '.join(known) or 'none'}.\n"
-        "Name them by --config.data.train_split and --config.data.eval_split"
+        f"{data_set} has no split {split!r}; it has: {', '.join(known) or 'none'}.\n{hint}"
     )
 
 

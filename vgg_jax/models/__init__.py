@@ -39,7 +39,8 @@ def build_model(
     """Builds the network of a config, checking every name in it at once.
 
     Args:
-      model_config: the fields of `VGG` named in `MODEL_KEYS`; what is absent has VGG's default.
+      model_config: the fields of `VGG` named in `MODEL_KEYS`; what is absent has VGG's default, as
+        has `num_classes` where it is None: as many as the data has, which is not open here.
       image_size: side in pixels of the training images; the head covers their whole last map.
       compute_dtype: "float32" or "bfloat16"; parameters are float32 in both.
       matmul_precision: see `VGG`.
@@ -54,6 +55,8 @@ def build_model(
     if compute_dtype not in COMPUTE_DTYPES:
         raise unknown_name("compute_dtype", compute_dtype, COMPUTE_DTYPES)
     fields = dict(model_config)
+    if fields.get("num_classes") is None:
+        fields.pop("num_classes", None)
     for key in ("stages", "head_features"):
         if isinstance(fields.get(key), list):
             fields[key] = tuple(fields[key])

@@ -10,7 +10,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from vgg_jax.config import as_json, flatten, stored_config
+from vgg_jax.config import as_json, flatten, stored_config, with_classes
 from vgg_jax.errors import UserError, quoted
 from vgg_jax.json_files import parse_json, read_object, write_json
 
@@ -130,6 +130,20 @@ def storing(what: Path) -> Iterator[None]:
         raise StorageError(f"cannot write {what}: {error.strerror or error}") from error
 
 
+def resumed_config(workdir: Path, config: ConfigDict) -> ConfigDict:
+    """Returns a config with the stored run's number of classes, if it leaves it to the data.
+
+    Raises:
+      UserError: the stored config is damaged.
+    """
+    key = "model.num_classes"
+    left_open = flatten(config).get(key, 0) is None
+    if not left_open or not (workdir / CONFIG_FILE).exists():
+        return config
+    stored = flatten(read_config(workdir)).get(key)
+    return with_classes(config, stored) if type(stored) is int else config
+
+
 def open_workdir(path: Path, config: ConfigDict) -> Workdir:
     """Holds a run directory for a run; stores the config, or checks the one stored there.
 
@@ -230,9 +244,12 @@ def _is_number(value: Any) -> bool:
 
 
 def check_same_config(workdir: Path, config: ConfigDict) -> None:
-    """Raises UserError if the config stored in `workdir` differs in what is computed."""
+    """Raises UserError if the config stored in `workdir` differs in what is computed.
+
+    A number of classes that is left to the data is the stored one.
+    """
     before = flatten(read_config(workdir))
-    now = flatten(config)
+    now = flatten(resumed_config(workdir, config))
     free: tuple[str, ...] = _FREE_PREFIXES
     if now["optimizer.schedule"] in _OPEN_ENDED_SCHEDULES:
         free += ("epochs", "steps")

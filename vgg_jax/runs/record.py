@@ -15,6 +15,7 @@ from typing import Any
 
 import jax
 
+from vgg_jax.cli import SCRIPT
 from vgg_jax.json_files import read_object, write_json
 
 RECORD_FILE = "record.json"
@@ -110,8 +111,15 @@ def environment() -> dict[str, Any]:
         },
         "git_revision": _git_revision(),
         "git_diff_sha256": _git_diff(),
-        "command": shlex.join(["python", *sys.orig_argv[1:]]),
+        "command": _command(sys.orig_argv[1:]),
     }
+
+
+def _command(arguments: Sequence[str]) -> str:
+    """Returns the command line of what the interpreter was given, without folders of programs."""
+    if arguments and Path(arguments[0]).name == SCRIPT:
+        return shlex.join([SCRIPT, *arguments[1:]])
+    return shlex.join(["python", *arguments])
 
 
 def _version(package: str) -> str | None:

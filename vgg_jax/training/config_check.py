@@ -47,6 +47,7 @@ DOMAINS: dict[str, Domain] = {
     "check_memory": Flag(),
     "deterministic": Flag(),
     **{f"model.{key}": FIELDS[key] for key in MODEL_KEYS},
+    "model.num_classes": Unset(FIELDS["num_classes"]),  # as many as the data has
     "init.weights": Unset(Text()),
     "init.fresh": _patterns,
     "data.source": OneOf(SOURCES),

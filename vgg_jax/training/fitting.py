@@ -1,6 +1,7 @@
 """Training from Python, on arrays: the run that the command line makes, without files."""
 
 import contextlib
+import copy
 import os
 import tempfile
 import time
@@ -126,7 +127,7 @@ def _with_arrays(
     if isinstance(given, str):
         config, follows = _by_name(given, source)
     else:
-        config, follows = given.copy_and_resolve_references(), {}
+        config, follows = copy.deepcopy(given), {}
     chosen = {_key(word, list(flatten(config))): value for word, value in changes.items()}
     apply_overrides(config, override_arguments(chosen))
     names = max(source.class_names, scored.class_names, key=len)

@@ -20,6 +20,7 @@ from vgg_jax.runs.directory import (
     SUMMARY_FILE,
     finished_summary,
     open_workdir,
+    resumed_config,
     storing,
 )
 from vgg_jax.runs.record import environment
@@ -58,7 +59,8 @@ def train(
     """
     is_main = jax.process_index() == 0
     with exit_if_peer_lost():
-        run = all_or_none(lambda: build(config, sources))
+        run = all_or_none(lambda: build(resumed_config(workdir, config), sources))
+        config = run.config
         before = all_or_none(lambda: finished_summary(workdir, config, run.total_steps))
         if before is not None:  # nothing is left to do, or to write
             return before
@@ -182,7 +184,7 @@ def _announcement(config: ConfigDict, run: Run, workdir: Path, state: TrainState
         f"{config.data.batch_size}, {run.parallel.devices} {jax.default_backend()} device(s)",
         f"run directory {workdir}",
     ]
-    named = len(run.train_data.class_names)
+    named = run.data_classes
     if named < config.model.num_classes:
         lines.append(
             f"the data has {named} classes and the network {config.model.num_classes:,}: if these "

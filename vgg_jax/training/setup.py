@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
+from vgg_jax.config import with_classes
 from vgg_jax.data.augment import make_eval_transform, make_train_augment
 from vgg_jax.data.pipeline import EvalPipeline, TrainPipeline
 from vgg_jax.data.source import Source
@@ -87,6 +88,8 @@ class Run:
     """The parts of a run, as its config describes them.
 
     Attributes:
+      config: the one it was built from, with the number of classes of the data if it named none.
+      data_classes: number of classes that the data names.
       model: the network, outside of any mapped axis.
       optimizer: its optimiser.
       init_fn: returns the state before the first step; pure.
@@ -104,6 +107,8 @@ class Run:
       fingerprints: of the training and evaluation data, by split.
     """
 
+    config: ConfigDict
+    data_classes: int
     model: VGG
     optimizer: optax.GradientTransformation
     init_fn: Callable[[], TrainState]
@@ -123,6 +128,9 @@ class Run:
 def build(config: ConfigDict, sources: tuple[Source, Source] | None = None) -> Run:
     """Builds a run.
 
+    Data is opened after all other checks, but before those of the network's size if the config
+    leaves the number of classes to the data.
+
     Args:
       config: as from `configs/`.
       sources: the training and evaluation data; None opens those that the config names.
@@ -130,6 +138,10 @@ def build(config: ConfigDict, sources: tuple[Source, Source] | None = None) -> R
     Raises:
       UserError: whatever in the config cannot be honoured.
     """
+    check_config(config)
+    if config.model.num_classes is None:
+        sources = sources or _open_sources(config)
+        config = with_classes(config, _data_classes(sources))
     model, _, init_fn = from_config(config)
     parallel = make_parallel(
         config.parallel.mode,
@@ -141,11 +153,9 @@ def build(config: ConfigDict, sources: tuple[Source, Source] | None = None) -> R
     check_memory(config, model, state, parallel.devices)
     check_pretrained(config, model)
 
-    train_source, eval_source = sources or (
-        open_source(config.data, config.data.train_split),
-        open_source(config.data, config.data.eval_split),
-    )
-    for source in (train_source, eval_source):
+    sources = sources or _open_sources(config)
+    train_source, eval_source = sources
+    for source in sources:
         check_labels(source, config.model.num_classes)
     here = {"process_index": jax.process_index(), "process_count": jax.process_count()}
     train_data = TrainPipeline(train_source, config.data, seed=config.seed, **here)
@@ -182,6 +192,8 @@ def build(config: ConfigDict, sources: tuple[Source, Source] | None = None) -> R
     else:
         feed = batch_feed(train_data, parallel)
     return Run(
+        config=config,
+        data_classes=_data_classes(sources),
         model=model,
         optimizer=optimizer,
         init_fn=init_fn,
@@ -200,6 +212,15 @@ def build(config: ConfigDict, sources: tuple[Source, Source] | None = None) -> R
             config.data.eval_split: fingerprint(eval_source),
         },
     )
+
+
+def _open_sources(config: ConfigDict) -> tuple[Source, Source]:
+    data = config.data
+    return open_source(data, data.train_split), open_source(data, data.eval_split)
+
+
+def _data_classes(sources: tuple[Source, Source]) -> int:
+    return max(len(source.class_names) for source in sources)
 
 
 def first_state(run: Run, config: ConfigDict) -> TrainState:
