@@ -63,9 +63,9 @@ def rates_table(rates: Table) -> str:
             works = of["trains"].astype(int) == 1
             factors = of["factor"].astype(float)
             first_failure = factors[~works].min(initial=np.inf)
-            best = factors[works & (factors < first_failure)].max(initial=np.nan)
+            best = factors[works & (factors < first_failure)].max(initial=0)
             largest.append(best)
-            absolute.append(of["rate"].astype(float)[factors == best].max(initial=np.nan))
+            absolute.append(of["rate"].astype(float)[factors == best].max(initial=0))
         lines.append(
             [
                 *(net, NORMS[norm]),
