@@ -6,11 +6,12 @@ import socket
 import subprocess
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
 from tests.short_runs import arrays, metrics, start, train, wait_for_step
-from vgg_jax.distributed import EXIT_LOST_PROCESS, HEARTBEAT_SECONDS
+from vgg_jax.distributed import EXIT_LOST_PROCESS, HEARTBEAT_SECONDS, is_peer_lost
 from vgg_jax.train import EXIT_NON_FINITE
 
 # Compiled in a moment, and steps enough to be stopped between the first and the last. Plain SGD,
@@ -32,6 +33,22 @@ NET = [
 ]
 COMPILER = {"XLA_FLAGS": "--xla_backend_optimization_level=0"}  # nothing here is worth optimising
 pytestmark = pytest.mark.xdist_group("hosts")
+
+
+@pytest.mark.parametrize(
+    ("error", "processes", "lost"),
+    [
+        # What was seen: of an operation in flight, and of one that is being dispatched.
+        (jax.errors.JaxRuntimeError("INTERNAL: Gloo AllReduce failed: Read error"), 2, True),
+        (ValueError("UNKNOWN: Gloo AllGather failed: Connection closed by peer"), 2, True),
+        (ValueError("UNKNOWN: Gloo AllGather failed: Connection closed by peer"), 1, False),
+        (ValueError("too many values to unpack"), 2, False),
+        (OSError("No space left on device"), 2, False),
+    ],
+)
+def test_which_errors_are_those_of_a_lost_process(error, processes, lost, monkeypatch):
+    monkeypatch.setattr(jax, "process_count", lambda: processes)
+    assert is_peer_lost(error) == lost
 
 
 def start_two(*arguments: str, second: tuple[str, ...] = ()) -> list[subprocess.Popen]:

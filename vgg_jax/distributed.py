@@ -137,8 +137,8 @@ def exit_if_peer_lost() -> Generator[None, None, None]:
     """
     try:
         yield
-    except jax.errors.JaxRuntimeError as error:
-        if jax.process_count() == 1 or not _LOST.search(str(error)):
+    except Exception as error:
+        if not is_peer_lost(error):
             raise
         print(
             f"error: process {jax.process_index()} lost another of the {jax.process_count()} "
@@ -148,6 +148,19 @@ def exit_if_peer_lost() -> Generator[None, None, None]:
             flush=True,
         )
         os._exit(EXIT_LOST_PROCESS)
+
+
+def is_peer_lost(error: Exception) -> bool:
+    """Says whether an operation failed for want of another process.
+
+    JAX raises its own error, or a ValueError if the operation fails as it is dispatched.
+    """
+    kinds = (jax.errors.JaxRuntimeError, ValueError)
+    return (
+        jax.process_count() > 1
+        and isinstance(error, kinds)
+        and _LOST.search(str(error)) is not None
+    )
 
 
 def _first_line(error: Exception) -> str:

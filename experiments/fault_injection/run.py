@@ -117,6 +117,7 @@ def disturbed_run(workdir: Path, todo: list[Fault], rng: random.Random) -> list[
     """
     rows: list[Row] = []
     unproven: list[Row] = []  # until a start shows from which step it resumes
+    unread: set[int] = set()  # from where, after damage that a start died too early to notice
     expected = {0}
     processes, photos = todo[0].processes, todo[0].photos
     while True:
@@ -128,7 +129,8 @@ def disturbed_run(workdir: Path, todo: list[Fault], rng: random.Random) -> list[
             striking = _choose(rng, [fault for fault in todo if fault.during])
         rest_moment, moment = "", ""
         if at_rest.before is not None:
-            rest_moment, expected = at_rest.before(workdir, rng)
+            rest_moment, steps = at_rest.before(workdir, rng)
+            expected = min((unread or steps, steps), key=max)
         victim = Victim(workdir, processes, photos=photos)
         if striking.during is not None:
             moment = striking.during(victim, rng)
@@ -152,14 +154,16 @@ def disturbed_run(workdir: Path, todo: list[Fault], rng: random.Random) -> list[
             found = re.search(r"resuming after step (\d+)", output)
             for row in unproven:
                 row.resumed = finished or int(found[1] if found else 0) in expected
-            unproven = []
+            unproven, unread = [], set()
+        elif at_rest is not NOTHING:
+            unread = expected
         if striking is not NOTHING and not finished:  # else it came too late
             rows.append(Row(striking.name, moment, _statuses(ends), promised))
             unproven.append(rows[-1])
             todo.remove(striking)
         if finished:
             return rows
-        expected = {max(checkpoints(workdir), default=0)}
+        expected = unread or {max(checkpoints(workdir), default=0)}
 
 
 def _choose(rng: random.Random, faults: list[Fault]) -> Fault:

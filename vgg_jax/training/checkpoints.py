@@ -17,7 +17,7 @@ import orbax.checkpoint as ocp
 from absl import logging
 from orbax.checkpoint import checkpoint_managers as policies
 
-from vgg_jax.distributed import global_max
+from vgg_jax.distributed import global_max, is_peer_lost
 from vgg_jax.errors import UserError
 from vgg_jax.runs.directory import StorageError, storing
 from vgg_jax.training.hushed import hush_orbax
@@ -239,13 +239,15 @@ class Checkpoints:
     def _saved(self) -> Iterator[None]:
         """While entered, any error is one of the storage: Orbax wraps it in its own.
 
-        But for one of JAX: that of a process that another was lost to.
+        But for one of JAX, or of a process that another was lost to.
         """
         try:
             yield
         except jax.errors.JaxRuntimeError:
             raise
         except Exception as error:
+            if is_peer_lost(error):
+                raise
             reason = (str(error).splitlines() or [type(error).__name__])[0][:_LONGEST_REASON]
             raise StorageError(f"cannot write a checkpoint in {self._folder}: {reason}") from error
 
