@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from experiments.scoreboard.curves import curve_rows
 from experiments.scoreboard.fields import field_rows
 from experiments.scoreboard.ours import ours
 from experiments.scoreboard.rows import AGREES, DIFFERS, KINDS, NOT_RUN, Row
@@ -35,7 +36,14 @@ def main(argv: list[str]) -> int:
     out = parser.parse_args(argv).out
     out.mkdir(parents=True, exist_ok=True)
     record = Record(out, parser.module, argv)
-    rows = [*published_rows(), *theory_rows(), *signal_rows(), *shattered_rows(), *field_rows()]
+    rows = [
+        *published_rows(),
+        *theory_rows(),
+        *signal_rows(),
+        *shattered_rows(),
+        *field_rows(),
+        *curve_rows(),
+    ]
     write_table(out / "scoreboard.csv", map(cells, rows), COLUMNS)
     (out / "table.md").write_text(tables(rows))
     record.write()
