@@ -191,7 +191,7 @@ def _stop_one(victim: Victim, rng: random.Random) -> str:
 NOTHING = Fault("nothing", (0, 0), (0,))
 TERM, HUP, INT = signal.SIGTERM, signal.SIGHUP, signal.SIGINT
 KILLED, ABORTED = -signal.SIGKILL, -signal.SIGABRT
-FAULTS = (
+ONE = (
     Fault(
         "image cut short", (1, 15), (2,), during=_damage_photo, after=_restore_photo, photos=True
     ),
@@ -209,7 +209,37 @@ FAULTS = (
     Fault("newest checkpoint damaged", (3, 100), (0,), before=_damage),
     Fault("metrics.jsonl damaged", (1, 10), (0,), before=_damage_metrics),
     Fault("config.json damaged", (1, 10), (2,), before=_damage_config, after=_restore_config),
+)
+# The same to both of two processes, which see different ends of it: who comes first tells the
+# other, or is missed by it.
+MISSED = (4, ABORTED)
+BOTH = {
+    "SIGKILL": (),
+    "SIGKILL while it starts": (),
+    "SIGHUP": (),
+    "SIGTERM, SIGHUP, SIGTERM": (),
+    "Ctrl-C": (),
+    "Ctrl-C twice": MISSED,
+    "disk full": MISSED,
+    "run directory moved away": MISSED,
+    "newest checkpoint damaged": (),
+    "metrics.jsonl damaged": (),
+    "config.json damaged": (),
+}
+FAULTS = (
+    *ONE,
     # Up to a minute each, until the other process knows.
     Fault("SIGKILL to one of two", (1, 20), (KILLED, ABORTED, 4), during=_kill_one, processes=2),
     Fault("SIGTERM to one of two", (1, 20), (0,), during=_stop_one, processes=2),
+    *(
+        dataclasses.replace(
+            fault,
+            name=f"{fault.name}, both of two",
+            tries=(0, 6),
+            statuses=(*fault.statuses, *BOTH[fault.name]),
+            processes=2,
+        )
+        for fault in ONE
+        if fault.name in BOTH
+    ),
 )

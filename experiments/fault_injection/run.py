@@ -6,7 +6,7 @@
 A small net trains on digits with a checkpoint every 4 steps. Each fault is done to a start of the
 run; the next start must resume from the newest intact checkpoint, and the finished parameters and
 metrics must be those of a run that nothing happened to, to the last bit. quick: 22 faults; full:
-540. The same command resumes. Writes faults.csv, table.md and record.json; `--redraw` only writes
+606. The same command resumes. Writes faults.csv, table.md and record.json; `--redraw` only writes
 the table again.
 """
 
