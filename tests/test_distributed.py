@@ -1,6 +1,7 @@
 """Several processes as one run, over loopback: real processes, two devices each."""
 
 import json
+import resource
 import signal
 import socket
 import subprocess
@@ -12,7 +13,7 @@ import pytest
 
 from tests.short_runs import arrays, metrics, start, train, wait_for_step
 from vgg_jax.distributed import EXIT_LOST_PROCESS, HEARTBEAT_SECONDS, is_peer_lost
-from vgg_jax.train import EXIT_NON_FINITE
+from vgg_jax.train import EXIT_NON_FINITE, EXIT_STORAGE
 
 # Compiled in a moment, and steps enough to be stopped between the first and the last. Plain SGD,
 # whose steps do not blow up rounding as Adam's do where a gradient is zero.
@@ -177,6 +178,19 @@ def test_diagnosis_over_processes(tmp_path):
     assert "still that of guessing" not in other_err
     for text in (err, other_err):
         assert "the first array that is not finite" in text
+
+
+def test_a_full_disk_ends_both(tmp_path):
+    processes = start_two(*NET, "--config.checkpoint.every_steps=2", f"--workdir={tmp_path}/run")
+    wait_for_step(tmp_path / "run", 4, processes[0])
+    for process in processes:  # less than a checkpoint's largest file
+        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (3000, 3000))
+    (status, _, err), (other_status, _, other_err) = finish(processes)
+    ends = (EXIT_STORAGE, EXIT_LOST_PROCESS, -signal.SIGABRT)
+    assert EXIT_STORAGE in (status, other_status), err + other_err
+    assert status in ends, err
+    assert other_status in ends, other_err
+    assert "Traceback" not in err + other_err
 
 
 SCHEDULERS = ("SLURM_JOB_ID", "OMPI_MCA_orte_hnp_uri", "KUBERNETES_SERVICE_HOST")

@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import jax
@@ -208,6 +209,24 @@ class Checkpoints:
         if saving is not None:
             with self._saved():
                 saving.result()
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Closes; after an error of the storage without waiting.
+
+        The save that is under way may wait for another process, which waits for this one.
+        """
+        if isinstance(error, StorageError):
+            self._sealer.shutdown(wait=False)
+        else:
+            self.close()
 
     def close(self) -> None:
         """Waits, then ends the background threads; a save that fails now is not reported."""

@@ -68,7 +68,7 @@ def train(
 
     with (
         closing(held) if held is not None else nullcontext(),
-        closing(Checkpoints(workdir / CHECKPOINTS, config.checkpoint.keep)) as checkpoints,
+        Checkpoints(workdir / CHECKPOINTS, config.checkpoint.keep) as checkpoints,
     ):
         with exit_if_peer_lost():
             state, plateau, owed = _newest_state(config, run, checkpoints)
