@@ -28,6 +28,7 @@ ACROSS = {
     "test_python_page",  # the page's code
     "test_readme",
     "test_repository_size",
+    "test_site",  # of docs/
     "test_tutorial",
     "test_wheel",  # outside a checkout
 }

@@ -17,7 +17,7 @@ def test_live_table_shows_what_runs_have_written(trials):
         trial.workdir.mkdir()
     line = '{"step": 7, "train/loss": 0.5}\n{"step": 8, "eval/top1": 0.25}\n{"st'
     (good.workdir / "metrics.jsonl").write_text(line)
-    (bad.workdir / "log.txt").write_text("starting\nerror: no such thing\n")
+    (bad.workdir / "log.txt").write_text("starting\nerror: no such thing\ntype this\n")
     outcome = Outcome("failed", 2, 2)
     texts = {}
     for terminal in (True, False):

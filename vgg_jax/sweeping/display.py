@@ -87,6 +87,8 @@ def _figures(run: StoredRun) -> str:
 
 def _reason(trial: Trial, outcome: Outcome) -> str:
     path = trial.workdir / LOG_FILE
-    last = path.read_text().strip().splitlines()[-1] if path.exists() else "nothing was written"
+    lines = path.read_text().strip().splitlines() if path.exists() else ["nothing was written"]
+    # An error may have a second line, which says what to type.
+    last = next((line for line in reversed(lines) if line.startswith("error: ")), lines[-1])
     times = "once" if outcome.attempts == 1 else f"{outcome.attempts} times"
     return f"tried {times}, exit status {outcome.exit_status}: {last}"
