@@ -181,6 +181,7 @@ def test_diagnosis_over_processes(tmp_path):
 
 
 def test_a_full_disk_ends_both(tmp_path):
+    """The second waits for what the first one cannot write, until both know."""
     processes = start_two(*NET, "--config.checkpoint.every_steps=2", f"--workdir={tmp_path}/run")
     wait_for_step(tmp_path / "run", 4, processes[0])
     for process in processes:  # less than a checkpoint's largest file

@@ -5,6 +5,7 @@ it feeds. All must decide alike what comes next: `global_max` and
 `all_or_none`.
 """
 
+import itertools
 import os
 import re
 import sys
@@ -28,6 +29,7 @@ EXIT_LOST_PROCESS = 4
 # no longer waits for the others.
 HEARTBEAT_SECONDS = 60
 START_SECONDS = 300  # for all processes to appear, and to get ready
+_COMPARE_SECONDS = 20  # for processes that have just met to say where they are
 
 # How a collective operation that a process has left fails: gloo on CPUs, NCCL on GPUs, and JAX's
 # coordination service.
@@ -125,6 +127,49 @@ def all_or_none(action: Callable[[], T]) -> T:
     if failed:
         raise UserError("another process of this run failed; see what it printed")
     return result
+
+
+class OutOfStepError(Exception):
+    """Processes wait at different barriers: what they did together failed on some of them."""
+
+
+class MatchedBarrier:
+    """A barrier that fails on all processes if one of them waits at another barrier.
+
+    A process that skips a barrier after an error, and waits at a later one, would keep all of them
+    waiting until the timeout: Orbax does so where a write fails. Here they meet first, wherever
+    each is, and then compare places. In a run of one process it does nothing.
+    """
+
+    _instances = itertools.count()
+
+    def __init__(self) -> None:
+        """Every process has to make its barriers in the same order."""
+        self._prefix = f"matched_{next(self._instances)}"
+        self._meetings = itertools.count()
+        self._wait = ocp.multihost.get_barrier_sync_fn()
+        self._apart = False
+
+    def __call__(self, *, key: str, timeout_ms: int) -> None:
+        """Returns when all processes have called this for the n-th time, and with the same key.
+
+        Args:
+          key: where this process is.
+          timeout_ms: to wait for the others, in milliseconds.
+
+        Raises:
+          OutOfStepError: the keys differ, or have differed before.
+          JaxRuntimeError: the others did not come.
+        """
+        if self._apart:
+            raise OutOfStepError("another process failed before")
+        here = f"{self._prefix}_{next(self._meetings)}"
+        self._wait(key=here, timeout_ms=timeout_ms)
+        try:
+            self._wait(key=f"{here}_{key}", timeout_ms=1000 * _COMPARE_SECONDS)
+        except jax.errors.JaxRuntimeError as error:
+            self._apart = True
+            raise OutOfStepError(f"no other process waits at {key}") from error
 
 
 @contextmanager

@@ -17,6 +17,7 @@ import random
 import re
 import shutil
 import signal
+import sys
 import tempfile
 from collections import Counter
 from pathlib import Path
@@ -137,6 +138,9 @@ def disturbed_run(workdir: Path, todo: list[Fault], rng: random.Random) -> list[
         elif at_rest.before is not None:
             victim.wait_for_new_step()
             victim.signal(signal.SIGTERM)
+        elif any(fault.before for fault in todo):  # those left need a run with two checkpoints
+            victim.wait_for_checkpoints(2)
+            victim.signal(signal.SIGTERM)
         ends = victim.end()
         for fault in (at_rest, striking):
             if fault.after is not None:
@@ -146,6 +150,8 @@ def disturbed_run(workdir: Path, todo: list[Fault], rng: random.Random) -> list[
         ending = at_rest if striking is NOTHING else striking
         # A strike may come too late to end it: then its status is of no account.
         promised = said_little(ends, warnings) and (finished or kept_promise(ending, ends))
+        if not promised:
+            print(f"not as promised: {ending.name}\n{ends}", file=sys.stderr, flush=True)
         if at_rest is not NOTHING:
             rows.append(Row(at_rest.name, rest_moment, _statuses(ends), promised))
             unproven.append(rows[-1])

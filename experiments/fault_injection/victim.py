@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -76,10 +77,17 @@ class Victim:
 
     def wait_for_new_step(self) -> None:
         """Returns when it has made a step past all before, or has ended."""
+        self._wait(lambda: last_step(self.workdir) > self._before, f"no step after {self._before}")
+
+    def wait_for_checkpoints(self, count: int) -> None:
+        """Returns when it has so many complete checkpoints, or has ended."""
+        self._wait(lambda: len(checkpoints(self.workdir)) >= count, f"not {count} checkpoints")
+
+    def _wait(self, condition: Callable[[], bool], failure: str) -> None:
         deadline = time.monotonic() + PATIENCE
-        while self.alive() and last_step(self.workdir) <= self._before:
+        while self.alive() and not condition():
             if time.monotonic() > deadline:
-                raise TimeoutError(f"no step after {self._before} in {self.workdir}")
+                raise TimeoutError(f"{failure} in {self.workdir}")
             time.sleep(0.01)
 
     def signal(self, number: signal.Signals, only: int | None = None) -> None:

@@ -25,7 +25,7 @@ class Browser:
 
     def __init__(self, to_browser: BinaryIO, from_browser: BinaryIO) -> None:
         self._to, self._from = to_browser, from_browser
-        self._count, self._session = 0, None
+        self._count, self._session, self._loaded = 0, None, False
         self.complaints: list[str] = []
         self.requests: list[str] = []
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
@@ -59,9 +59,10 @@ class Browser:
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.call("Emulation.setEmulatedMedia", features=[scheme])
         url = place if isinstance(place, str) else place.resolve().as_uri()
+        self._loaded = False
         self.call("Page.navigate", url=url)
-        while (event := self._read()).get("method") != "Page.loadEventFired":
-            self._note(event)
+        while not self._loaded:  # it may be, before the command is answered
+            self._note(self._read())
 
     def evaluate(self, expression: str) -> Any:
         """Returns the value of a JavaScript expression in the page."""
@@ -86,6 +87,8 @@ class Browser:
         match event.get("method"):
             case "Runtime.consoleAPICalled" | "Runtime.exceptionThrown" | "Log.entryAdded":
                 self.complaints.append(json.dumps(parameters))
+            case "Page.loadEventFired":
+                self._loaded = True
             case "Network.requestWillBeSent":
                 self.requests.append(parameters["request"]["url"])
 

@@ -18,7 +18,7 @@ import orbax.checkpoint as ocp
 from absl import logging
 from orbax.checkpoint import checkpoint_managers as policies
 
-from vgg_jax.distributed import global_max, is_peer_lost
+from vgg_jax.distributed import MatchedBarrier, OutOfStepError, global_max, is_peer_lost
 from vgg_jax.errors import UserError
 from vgg_jax.runs.directory import StorageError, storing
 from vgg_jax.training.hushed import hush_orbax
@@ -80,6 +80,11 @@ class Checkpoints:
                 preservation_policy=policy,
                 cleanup_tmp_directories=keep is not None,
                 read_only=keep is None,
+                # Where one process cannot write, all are told, and none waits for a folder that
+                # another could not make.
+                async_options=ocp.AsyncOptions(
+                    barrier_sync_fn=MatchedBarrier(), create_directories_asynchronously=False
+                ),
             ),
         )
         # Waits for a save to be complete, seals it, and has the error if it failed.
@@ -193,7 +198,7 @@ class Checkpoints:
         # `Exception` included; and what the storage fails at, its own reads as an OSError and
         # TensorStore's as a ValueError that opens with a status.
         except Exception as error:
-            reason = (str(error).splitlines() or [type(error).__name__])[0][:_LONGEST_REASON]
+            reason = _first_line(error)
             storage = isinstance(error, OSError) and not isinstance(error, FileNotFoundError)
             if storage or _STORAGE_STATUS.match(reason):
                 return None, _Verdict.UNREADABLE, reason
@@ -267,8 +272,9 @@ class Checkpoints:
         except Exception as error:
             if is_peer_lost(error):
                 raise
-            reason = (str(error).splitlines() or [type(error).__name__])[0][:_LONGEST_REASON]
-            raise StorageError(f"cannot write a checkpoint in {self._folder}: {reason}") from error
+            raise StorageError(
+                f"cannot write a checkpoint in {self._folder}: {_cause(error)}"
+            ) from error
 
     def _set_aside(self, step: int) -> None:
         if self._read_only:
@@ -281,6 +287,18 @@ class Checkpoints:
             remove_seal(self._folder, step)
         int(global_max(0))  # not before it is renamed
         self._manager.reload()
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:_LONGEST_REASON]
+
+
+def _cause(error: BaseException) -> str:
+    """Returns what went wrong in a save, behind the barriers that failed because of it."""
+    cause: BaseException | None = error
+    while isinstance(cause, OutOfStepError | jax.errors.JaxRuntimeError):
+        cause = cause.__context__
+    return "another process of this run failed to" if cause is None else _first_line(cause)
 
 
 def _checksum(content: dict[str, Any]) -> int:
