@@ -32,6 +32,7 @@ from experiments.fault_injection.victim import (
     write_photos,
 )
 from vgg_jax.cli import run_command
+from vgg_jax.distributed import EXIT_LOST_PROCESS
 from vgg_jax.runs.experiments import ExperimentParser, stored
 from vgg_jax.runs.record import Record
 from vgg_jax.runs.tables import markdown
@@ -41,6 +42,8 @@ from vgg_jax.weights.store import read_safetensors, save_weights
 PRESETS = ("quick", "full")
 SPEEDS = ("train/images_per_second",)
 MOST_LINES = 3  # of an error
+# More from a process that lost another: JAX's coordination service may speak before it does.
+SERVICE_LINES = 6
 
 
 @dataclasses.dataclass
@@ -188,9 +191,11 @@ def said_little(ends: list[tuple[int, str, str]], warnings: int) -> bool:
       ends: exit status, output and error output of each.
       warnings: lines that what was done before may add.
     """
-    texts = [errors for status, _, errors in ends if status >= 0]
-    lines = MOST_LINES + warnings
-    return not any("Traceback" in text or len(text.splitlines()) > lines for text in texts)
+    for status, _, errors in ends:
+        lines = MOST_LINES + warnings + (SERVICE_LINES if status == EXIT_LOST_PROCESS else 0)
+        if status >= 0 and ("Traceback" in errors or len(errors.splitlines()) > lines):
+            return False
+    return True
 
 
 def outcome(workdir: Path) -> tuple[dict[str, bytes], list[dict[str, float]]]:

@@ -61,6 +61,13 @@ def test_what_counts_as_promised(status, errors, kept):
     assert (run.kept_promise(fault, ends) and run.said_little(ends, warnings=0)) == kept
 
 
+@pytest.mark.parametrize(
+    ("status", "lines", "little"), [(4, 9, True), (4, 10, False), (5, 9, False)]
+)
+def test_a_lost_process_says_more(status, lines, little):
+    assert run.said_little([(status, "", "a line\n" * lines)], warnings=0) == little
+
+
 def test_what_is_lost_is_counted():
     row = {"fault": "SIGKILL", "moment": "in a save", "promised": "True"}
     rows = [
