@@ -21,6 +21,7 @@ ACROSS = {
     "test_configs",  # of configs/
     "test_end_to_end",
     "test_faults",  # of storage and of people
+    "test_extras",  # of pyproject.toml
     "test_finetune",
     "test_layers",
     "test_links",

@@ -10,6 +10,8 @@ import importlib
 import sys
 from typing import TYPE_CHECKING, Any
 
+from vgg_jax.errors import missing_extra
+
 if TYPE_CHECKING:
     from vgg_jax.evaluation.prediction import predict
     from vgg_jax.features.explanation import explain
@@ -66,7 +68,12 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     for home, names in _HOMES.items():
         if name in names:
-            return getattr(importlib.import_module(home), name)
+            try:
+                return getattr(importlib.import_module(home), name)
+            except ModuleNotFoundError as error:
+                if (hint := missing_extra(error)) is None:
+                    raise
+                raise ImportError(f"vgg_jax.{name}: {hint}") from None
     message = f"module {__name__!r} has no attribute {name!r}"
     raise AttributeError(message, name=name, obj=sys.modules[__name__])  # Python names the nearest
 

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 from tqdm import tqdm
 
-from vgg_jax.errors import UserError
+from vgg_jax.errors import UserError, missing_extra
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, the shell's convention
@@ -31,6 +31,11 @@ def run_command(main: Callable[[list[str]], int]) -> NoReturn:
         status = main(sys.argv[1:])
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
+        status = EXIT_USER_ERROR
+    except ModuleNotFoundError as error:
+        if (hint := missing_extra(error)) is None:
+            raise
+        print(f"error: {hint}", file=sys.stderr)
         status = EXIT_USER_ERROR
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

@@ -4,6 +4,13 @@ import difflib
 import reprlib
 from collections.abc import Iterable
 
+# Extras of pyproject.toml, by the modules that only they bring.
+EXTRAS = {
+    **dict.fromkeys(("array_record", "cv2", "grain", "sklearn", "tensorboardX"), "train"),
+    "tensorflow_datasets": "train",
+    **dict.fromkeys(("matplotlib", "pyarrow"), "report"),
+}
+
 _LONG_LIST = 18  # names
 _NEAREST = 4
 
@@ -17,6 +24,14 @@ class UserError(Exception):
     Command lines print the message without a traceback and exit with status 2
     (`vgg_jax.cli.run_command`).
     """
+
+
+def missing_extra(error: ModuleNotFoundError) -> str | None:
+    """Returns a line that says what to install, or None if no extra brings that module."""
+    module = (error.name or "").partition(".")[0]
+    if module not in EXTRAS:
+        return None
+    return f"this needs {module}: pip install 'vgg_jax[{EXTRAS[module]}]', or 'vgg_jax[all]'"
 
 
 def unknown_name(kind: str, name: object, known: Iterable[str]) -> UserError:
