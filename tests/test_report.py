@@ -91,12 +91,14 @@ def test_browser_shows_it_light_and_dark_wide_and_narrow(page, tmp_path):
     with chromium() as browser:
         for width, dark in ((1100, False), (1100, True), (390, False)):
             browser.open(path, width=width, dark=dark)
+            browser.evaluate("for (const d of document.querySelectorAll('details')) d.open = true")
             wide = "document.documentElement.scrollWidth"
             assert browser.evaluate(wide) == width, "the page must not scroll sideways"
             shapes = "document.querySelectorAll('svg polyline, svg rect, svg circle').length"
             assert browser.evaluate(shapes) > 20
-            charts = "[...document.querySelectorAll('svg')].map(s => s.getBoundingClientRect())"
-            assert browser.evaluate(f"{charts}.every(b => b.width > 300 && b.height > 100)")
+            charts = "[...document.querySelectorAll('figure svg')]"
+            boxes = f"{charts}.map(s => s.getBoundingClientRect())"
+            assert browser.evaluate(f"{boxes}.every(b => b.width > 300 && b.height > 100)")
             right = "getBoundingClientRect().right"
             beyond = f"t.{right} > t.ownerSVGElement.{right}"
             cut = f"[...document.querySelectorAll('svg text')].filter(t => {beyond}).length"

@@ -27,7 +27,7 @@ def main(argv: list[str]) -> int:
     out = arguments.out or arguments.folders[0] / "report.html"
     page = build_report(arguments.folders)
     try:
-        out.write_text(page)
+        out.write_text(page, encoding="utf-8", errors="replace")
     except OSError as error:
         raise UserError(f"cannot write {out}: {error.strerror}; give --out=FILE") from error
     print(f"{out}: {len(page) / 2**20:.1f} MiB")

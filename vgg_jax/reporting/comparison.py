@@ -56,7 +56,8 @@ def comparison_table(runs: Sequence[StoredRun]) -> str:
         for run in runs
     ]
     kept = [i for i in range(len(header)) if any(row[i] for row in rows)]
-    return html.table([header[i] for i in kept], [[row[i] for i in kept] for row in rows])
+    shown = [[row[i] for i in kept] for row in rows]
+    return html.table([header[i] for i in kept], shown, named=True)
 
 
 def remarks(runs: Sequence[SalvagedRun]) -> Iterator[str]:

@@ -28,7 +28,7 @@ def data_split(run: StoredRun) -> tuple[str, ...]:
         stored.get("dataset", config.get("data.name")),
         stored.get("split", config.get("data.eval_split")),
     )
-    return tuple(str(name) for name in found if name is not None)
+    return tuple(str(name) for name in found if name)
 
 
 def numbers(run: StoredRun) -> dict[str, str]:

@@ -51,7 +51,7 @@ table{{border-collapse:collapse;width:100%;font-size:.88rem;font-variant-numeric
 th,td{{padding:.36rem .7rem;text-align:left;white-space:nowrap;
 border-bottom:1px solid var(--line)}}
 tr:last-child td{{border-bottom:0}}
-th:first-child,td:first-child{{position:sticky;left:0;background:var(--card)}}
+.named th:first-child,.named td:first-child{{position:sticky;left:0;background:var(--card)}}
 td.text{{white-space:normal;min-width:18rem}}
 th{{color:var(--soft);font-weight:600}}
 td.number,th.number{{text-align:right}}
@@ -69,6 +69,7 @@ svg .label{{fill:var(--text);font-size:12px}}
 svg .grid{{stroke:var(--line);stroke-width:1}}
 svg .line{{stroke-width:2;stroke-linejoin:round}}
 svg polyline{{fill:none}}
+svg circle{{stroke-dasharray:none}}
 {_SERIES_RULES}
 .legend{{display:flex;flex-wrap:wrap;gap:.15rem 1rem;list-style:none;padding:0;margin:.5rem 0;
 font-size:.86rem}}
@@ -83,8 +84,7 @@ border-radius:8px;font:.82rem/1.45 ui-monospace,Menlo,Consolas,monospace;white-s
 overflow-wrap:anywhere}}
 @media (max-width:600px){{main{{padding:1rem .7rem 3rem}}h1{{font-size:1.4rem}}
 th,td{{padding:.32rem .5rem}}
-th:first-child,td:first-child{{min-width:0;max-width:42vw;white-space:normal;
-overflow-wrap:anywhere}}
+.named td:first-child{{min-width:8rem;white-space:normal;overflow-wrap:anywhere}}
 .charts:not(.maps) text{{font-size:13px}}svg .side{{display:none}}}}
 @media print{{details{{display:block}}}}
 """
@@ -124,8 +124,14 @@ def navigation(links: Sequence[tuple[str, str]]) -> str:
     return f"<nav><ul>{items}</ul></nav>"
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Returns a table that scrolls sideways by itself; columns of numbers are flush right."""
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, named: bool = False) -> str:
+    """Returns a table that scrolls sideways by itself; columns of numbers are flush right.
+
+    Args:
+      header: a heading for each column.
+      rows: of cells.
+      named: whether the first column names the rows and stays in sight.
+    """
     numeric = [
         any(row[i] for row in rows) and all(_is_number(row[i]) for row in rows)
         for i in range(len(header))
@@ -140,9 +146,10 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         return f"<tr>{''.join(texts)}</tr>"
 
     body = "".join(line(row, "td") for row in rows)
+    kind = "scroll named" if named else "scroll"
     # Focusable, so that it can be scrolled without a pointer.
     return (
-        f'<div class="scroll" tabindex="0"><table><thead>{line(header, "th")}</thead>'
+        f'<div class="{kind}" tabindex="0"><table><thead>{line(header, "th")}</thead>'
         f"<tbody>{body}</tbody></table></div>"
     )
 

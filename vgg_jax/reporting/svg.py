@@ -58,13 +58,12 @@ def line_chart(
         if not points:
             continue
         places = [f"{x_axis(x):.1f},{y_axis(math.log10(y) if log_y else y):.1f}" for x, y in points]
-        mark = line_style(style)
-        title = f"<title>{escape(name)}</title>"
         if len(set(places)) == 1:  # a line of no length would not be seen
             x, y = places[0].split(",")
-            parts.append(f'<circle {mark} cx="{x}" cy="{y}" r="3">{title}</circle>')
+            tag, place = "circle", f'cx="{x}" cy="{y}" r="3"'
         else:
-            parts.append(f'<polyline {mark} points="{" ".join(places)}">{title}</polyline>')
+            tag, place = "polyline", f'points="{" ".join(places)}"'
+        parts.append(f"<{tag} {line_style(style)} {place}><title>{escape(name)}</title></{tag}>")
     return _svg(WIDTH, HEIGHT, f"{y_label} over {x_label}", parts)
 
 
@@ -227,9 +226,9 @@ def _scale(low: float, high: float, unit: str, x: float, top: float, bottom: flo
         f'height="{height + 0.3:.2f}" fill="{_ramp(i / (steps - 1))}"/>'
         for i in range(steps)
     ]
+    span = max(high - low, 1e-3 * abs(high), 1e-300)
     for value, y in ((high, top + 9), (low, bottom)):
-        near_zero = abs(value) < 1e-3 * (high - low)
-        text = "0" if near_zero else _number(value)
+        text = _number(round(value, 2 - math.floor(math.log10(span))))
         parts.append(f'<text class="tick" x="{x + 13:.1f}" y="{y:.1f}">{text}</text>')
     parts.append(
         f'<text class="tick" x="{x + 60:.1f}" y="{top - 8}" text-anchor="end">{escape(unit)}</text>'

@@ -87,7 +87,7 @@ class SalvagedRun(StoredRun):
     def damage(self) -> list[str]:
         """What ails each file that is damaged, in a line."""
         found = readable_metrics(self.path)[1]
-        more = f"; so are {len(found) - 1} more of its lines" if len(found) > 1 else ""
+        more = f" (lines damaged: {len(found)})" if len(found) > 1 else ""
         damage = [found[0] + more] if found else []
         for read in (lambda: StoredRun(self.path).summary, lambda: StoredRun(self.path).config):
             try:
