@@ -98,7 +98,7 @@ def test_all_numbers_in_the_table_are_those_of_the_files(folder):
             "train loss": f"{lines[-2]['train/loss']:.4g}",
             "images/s": f"{summary['images_per_second']:,.0f}",
             "parameters": f"{summary['parameters']:,}",
-            "steps": "6",
+            "steps made": "6",
             "end": "finished",
         }
 
@@ -201,7 +201,7 @@ def test_unfinished_runs_are_shown_as_far_as_they_are(own):
     assert not any(note.startswith("bare ") for note in notes)
     table = {row["run"]: row for row in rows(table_of([own]))}
     assert table["plain"]["end"] == table["glorot"]["end"] == "not ended"
-    assert table["plain"]["steps"] == "6"
+    assert table["plain"]["steps made"] == "6"
     assert table["glorot"]["model.kernel_init"] == "glorot_normal"
     assert table["glorot"]["top-1"] == ""
 
@@ -223,7 +223,8 @@ def test_markup_in_names_and_values_is_shown_as_text(own):
     run = (own / "plain").rename(own / evil)
     config = json.loads((run / "config.json").read_text())
     config |= {"epochs": evil, "seed": evil, evil: evil}
-    config["optimizer"]["ema"] = config["model"]["variant"] = evil
+    config["optimizer"]["ema"] = evil
+    config["model"]["variant"] = [{evil: evil}]
     (run / "config.json").write_text(json.dumps(config))
     summary = json.loads((run / "summary.json").read_text())
     summary |= {"exit_reason": evil, "parameters": float("nan"), "wall_seconds": float("inf")}

@@ -79,7 +79,7 @@ def test_protocol_of_a_run_that_has_not_ended_is_that_of_its_config(stored):
 def test_best_accuracy_has_the_step_at_which_it_was_reached_first(stored):
     lines = [{"step": s, "eval/top1": a} for s, a in ((10, 0.2), (20, 0.5), (30, 0.5), (40, 0.3))]
     found = numbers(stored(lines))
-    assert (found["best top-1"], found["at step"], found["steps"]) == ("50.00%", "20", "40")
+    assert (found["best top-1"], found["at step"], found["steps made"]) == ("50.00%", "20", "40")
     assert found["parameters"] == ""
 
 

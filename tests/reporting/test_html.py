@@ -68,6 +68,7 @@ def test_other_columns_are_not(cells):
 def test_long_text_wraps_and_a_ragged_row_is_an_error():
     content = html.table(["a", "b"], [["short", "word " * 20]])
     assert content.count('<td class="text">') == 1
+    assert "<th>a.<wbr>b</th>" in html.table(["a.b"], [["a.b"]])  # a config key may break there
     with pytest.raises(ValueError, match="zip"):
         html.table(["a"], [["1", "2"]])
 

@@ -68,15 +68,16 @@ def test_a_run_opens_with_what_matters(runs):
 def test_what_a_run_reached_is_in_a_table_with_only_columns_that_say_something(runs, bare):
     header, row = table("".join(final_accuracy(runs[0])), 9)
     assert dict(zip(header, row, strict=True)) == {
-        **{"best top-1": "50.00%", "at step": "100", "train loss": "0.125", "steps": "100"},
+        **{"best top-1": "50.00%", "at step": "100", "train loss": "0.125", "steps made": "100"},
         **{"wall": "1:02:05", "net": "D", "norm": "batch", "init": "chengyangfu"},
         **{"end": "finished"},
     }
     content = "".join(run_section(bare))
+    assert headings(content)[0] == "Accuracy so far"
     assert "The run has not been evaluated." in content
     assert "Not measured; --config.probe.every_steps=N" in content
     assert table("".join(final_accuracy(bare)), 3) == [
-        ["train loss", "steps", "end"],
+        ["train loss", "steps made", "end"],
         ["0.5", "7", "not ended"],
     ]
 

@@ -43,7 +43,7 @@ def numbers(run: StoredRun) -> dict[str, str]:
         "train loss": number(metrics.get("train/loss", run.last("train/loss"))),
         "images/s": count(summary.get("images_per_second")),
         "parameters": count(summary.get("parameters")),
-        "steps": count(run.lines[-1]["step"] if run.lines else None),
+        "steps made": count(run.lines[-1]["step"] if run.lines else None),
         "wall": duration(summary.get("wall_seconds")),
     }
 

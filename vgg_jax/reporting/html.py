@@ -84,7 +84,8 @@ border-radius:8px;font:.82rem/1.45 ui-monospace,Menlo,Consolas,monospace;white-s
 overflow-wrap:anywhere}}
 @media (max-width:600px){{main{{padding:1rem .7rem 3rem}}h1{{font-size:1.4rem}}
 th,td{{padding:.32rem .5rem}}
-.named td:first-child{{min-width:8rem;white-space:normal;overflow-wrap:anywhere}}
+.named th{{white-space:normal}}.named th,.named td{{padding:.32rem .3rem .32rem .4rem}}
+.named table{{font-size:.8rem}}.named td:first-child{{min-width:7rem;white-space:normal;overflow-wrap:anywhere}}
 .charts:not(.maps) text{{font-size:13px}}svg .side{{display:none}}}}
 @media print{{details{{display:block}}}}
 """
@@ -142,7 +143,10 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, named: bool =
         for number, cell in zip(numeric, cells, strict=True):
             kind = "number" if number else "text" if len(cell) > _WRAPPED_CHARACTERS else ""
             mark = f' class="{kind}"' if kind else ""
-            texts.append(f"<{tag}{mark}>{escape(cell)}</{tag}>")
+            text = escape(cell)
+            if tag == "th":  # a long config key wraps on a phone
+                text = text.replace(".", ".<wbr>")
+            texts.append(f"<{tag}{mark}>{text}</{tag}>")
         return f"<tr>{''.join(texts)}</tr>"
 
     body = "".join(line(row, "td") for row in rows)

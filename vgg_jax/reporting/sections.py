@@ -3,7 +3,7 @@
 import itertools
 import statistics
 import string
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +34,8 @@ def run_section(run: StoredRun) -> Iterator[str]:
     yield from learning_curves([run])
     grids = stored_grids(run)
     yield html.heading("Gradients per layer", 3)
-    if grids:
-        yield _charts(grid for grid in grids if grid.quantity in GRADIENTS)
+    if gradients := [grid for grid in grids if grid.quantity in GRADIENTS]:
+        yield _charts(gradients)
     else:
         yield html.note("Not measured; --config.probe.every_steps=N measures them along a run.")
     yield from throughput([run])
@@ -48,7 +48,7 @@ def run_section(run: StoredRun) -> Iterator[str]:
 
 def final_accuracy(run: StoredRun) -> Iterator[str]:
     """Yields the last accuracy with its protocol, and in a table what else the run reached."""
-    yield html.heading("Final accuracy", 3)
+    yield html.heading("Final accuracy" if end(run) == "finished" else "Accuracy so far", 3)
     evaluations = run.curve("eval/top1")
     if evaluations:
         step, top1 = evaluations[-1]
@@ -116,7 +116,7 @@ def stored_grids(run: StoredRun) -> list[Grid]:
     ]
 
 
-def _charts(grids: Iterable[Grid]) -> str:
+def _charts(grids: Sequence[Grid]) -> str:
     return html.charts(chart for grid in grids for chart in grid_charts([(grid.caption, 0, grid)]))
 
 
