@@ -85,7 +85,8 @@ overflow-wrap:anywhere}}
 @media (max-width:600px){{main{{padding:1rem .7rem 3rem}}h1{{font-size:1.4rem}}
 th,td{{padding:.32rem .5rem}}
 .named th{{white-space:normal}}.named th,.named td{{padding:.32rem .3rem .32rem .4rem}}
-.named table{{font-size:.8rem}}.named td:first-child{{min-width:7rem;white-space:normal;overflow-wrap:anywhere}}
+.named table{{font-size:.8rem}}
+.named td:first-child{{min-width:7rem;white-space:normal;overflow-wrap:anywhere}}
 .charts:not(.maps) text{{font-size:13px}}svg .side{{display:none}}}}
 @media print{{details{{display:block}}}}
 """
