@@ -67,11 +67,28 @@ def test_command_line_writes_the_file(folder, tmp_path):
     assert "activation_grad_rms" in out.read_text()
 
 
+def test_runs_named_together_are_compared(folder, tmp_path, capsys):
+    out = tmp_path / "page.html"
+    assert main([str(folder / "bn-seed1"), str(folder / "bn-seed0"), f"--out={out}"]) == 0
+    assert str(out) in capsys.readouterr().out
+    page = out.read_text()
+    assert page.count("<h2") == 1
+    assert re.findall(r"<td>(bn-seed\d)</td>", page) == ["bn-seed1", "bn-seed0"]
+
+
+def test_text_that_is_no_unicode_is_written_all_the_same(folder, tmp_path):
+    shutil.copytree(folder / "bn-seed0", tmp_path / "run")
+    (tmp_path / "run" / "summary.json").write_text('{"exit_reason": "\\ud800"}')
+    assert main([str(tmp_path / "run")]) == 0
+    assert "?</td>" in (tmp_path / "run" / "report.html").read_text()
+
+
 @pytest.mark.parametrize("name", ["nowhere", "empty"])
-def test_nothing_to_report_is_said(tmp_path, name):
+def test_nothing_to_report_is_said(folder, tmp_path, name):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match=name):
-        main([str(tmp_path / name)])
+    with pytest.raises(UserError, match=name) as caught:
+        main([str(folder / "bn-seed0"), str(tmp_path / name), str(folder / "bn-seed1")])
+    assert len(str(caught.value).splitlines()) == 1
 
 
 def test_results_of_this_project_can_be_reported(pytestconfig):
@@ -91,12 +108,14 @@ def test_browser_shows_it_light_and_dark_wide_and_narrow(page, tmp_path):
     with chromium() as browser:
         for width, dark in ((1100, False), (1100, True), (390, False)):
             browser.open(path, width=width, dark=dark)
+            browser.evaluate("for (const d of document.querySelectorAll('details')) d.open = true")
             wide = "document.documentElement.scrollWidth"
             assert browser.evaluate(wide) == width, "the page must not scroll sideways"
             shapes = "document.querySelectorAll('svg polyline, svg rect, svg circle').length"
             assert browser.evaluate(shapes) > 20
-            charts = "[...document.querySelectorAll('svg')].map(s => s.getBoundingClientRect())"
-            assert browser.evaluate(f"{charts}.every(b => b.width > 300 && b.height > 100)")
+            charts = "[...document.querySelectorAll('figure svg')]"
+            boxes = f"{charts}.map(s => s.getBoundingClientRect())"
+            assert browser.evaluate(f"{boxes}.every(b => b.width > 300 && b.height > 100)")
             right = "getBoundingClientRect().right"
             beyond = f"t.{right} > t.ownerSVGElement.{right}"
             cut = f"[...document.querySelectorAll('svg text')].filter(t => {beyond}).length"

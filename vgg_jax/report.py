@@ -1,12 +1,16 @@
 """Writes one HTML page about runs, sweeps or a folder of results: no network, no script.
 
     python -m vgg_jax.report runs/vgg16-digits
+    python -m vgg_jax.report runs/a runs/b runs/c --out=comparison.html
     python -m vgg_jax.report runs experiments --out=results.html
 
-The page holds learning curves, layer-by-step maps of what probes measured, tables (beside published
-figures if there are any), the commands that made the runs, their versions and configs.
+The page of one run opens with its final accuracy, learning curves, gradients layer by layer and
+throughput; tables of published figures, the command, versions and config follow. Run directories
+that are named together are compared, and so are the runs in one folder, such as a sweep's: a table
+with the config keys that differ, curves in one chart, gradient maps with one scale of colours.
 """
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,7 +27,7 @@ def main(argv: list[str]) -> int:
     out = arguments.out or arguments.folders[0] / "report.html"
     page = build_report(arguments.folders)
     try:
-        out.write_text(page)
+        out.write_text(page, encoding="utf-8", errors="replace")
     except OSError as error:
         raise UserError(f"cannot write {out}: {error.strerror}; give --out=FILE") from error
     print(f"{out}: {len(page) / 2**20:.1f} MiB")
@@ -37,11 +41,17 @@ def build_report(folders: list[Path]) -> str:
       UserError: a folder is missing or holds nothing to report.
     """
     from vgg_jax.reporting import html
+    from vgg_jax.runs.reader import is_run
 
-    parts = []
     for folder in folders:
         if not folder.is_dir():
             raise UserError(f"no folder {folder}: give a run directory, a sweep's, or experiments")
+    folders = list({folder.resolve(): folder for folder in folders}.values())
+    named = [folder for folder in folders if is_run(folder)]
+    parts = []
+    if len(named) > 1:
+        parts.append((f"{len(named)} runs", _named_runs(named)))
+    for folder in folders if len(named) < 2 else [f for f in folders if f not in named]:
         found = list(_groups(folder))
         if not found:
             raise UserError(
@@ -58,10 +68,22 @@ def build_report(folders: list[Path]) -> str:
     return html.page(f"Report: {names}", lead, body)
 
 
+def _named_runs(folders: list[Path]) -> list[str]:
+    """Returns what there is about run directories, called as tells them apart."""
+    from vgg_jax.reporting.comparison import compare_runs
+    from vgg_jax.runs.reader import StoredRun
+
+    paths = [folder.resolve() for folder in folders]
+    shared = os.path.commonpath([path.parent for path in paths])
+    runs = [StoredRun(path, str(path.relative_to(shared))) for path in paths]
+    return list(compare_runs(runs))
+
+
 def _groups(folder: Path) -> Iterator[tuple[str, list[str]]]:
     """Yields (title, content) for each folder whose runs, or result files, belong together."""
     from vgg_jax.reporting import html
-    from vgg_jax.reporting.sections import result_files, runs_section
+    from vgg_jax.reporting.comparison import compare_runs
+    from vgg_jax.reporting.sections import result_files, run_section
     from vgg_jax.runs.reader import StoredRun, find_runs
 
     base = folder.resolve()
@@ -74,8 +96,9 @@ def _groups(folder: Path) -> Iterator[tuple[str, list[str]]]:
     for run in runs:
         together.setdefault(base if run.path == base else run.path.parent, []).append(run)
     for parent in sorted(together.keys() | own_files.keys()):
-        content = list(runs_section(together[parent])) if parent in together else []
-        yield str(parent.relative_to(base.parent)), content + own_files.get(parent, [])
+        group = together.get(parent, [])
+        content = compare_runs(group) if len(group) > 1 else run_section(*group) if group else ()
+        yield str(parent.relative_to(base.parent)), [*content, *own_files.get(parent, [])]
 
 
 if __name__ == "__main__":

@@ -53,7 +53,7 @@ def write_results(root: Path) -> None:
 class Reader(HTMLParser):
     """Collects cells of tables, and checks that every tag is closed in turn."""
 
-    VOID = ("meta", "link", "img")
+    VOID = ("meta", "link", "img", "wbr")
 
     def __init__(self) -> None:
         super().__init__()

@@ -18,6 +18,7 @@ EVIL = "<b>&\"'</b>"
         lambda: html.page(EVIL, EVIL, []),
         lambda: html.heading(EVIL),
         lambda: html.note(EVIL),
+        lambda: html.result(EVIL, EVIL),
         lambda: html.navigation([("a1", EVIL)]),
         lambda: html.table([EVIL], [[EVIL]]),
         lambda: html.captioned_figure(EVIL, ""),
@@ -26,7 +27,7 @@ EVIL = "<b>&\"'</b>"
         lambda: html.code(EVIL),
         lambda: "".join(html.markdown_tables(f"| {EVIL} |\n|---|\n| {EVIL} |\n")),
     ],
-    ids=range(10),
+    ids=range(11),
 )
 def test_markup_in_text_is_shown_as_text(make):
     content = make()
@@ -67,6 +68,7 @@ def test_other_columns_are_not(cells):
 def test_long_text_wraps_and_a_ragged_row_is_an_error():
     content = html.table(["a", "b"], [["short", "word " * 20]])
     assert content.count('<td class="text">') == 1
+    assert "<th>a.<wbr>b</th>" in html.table(["a.b"], [["a.b"]])  # a config key may break there
     with pytest.raises(ValueError, match="zip"):
         html.table(["a"], [["1", "2"]])
 
@@ -124,5 +126,5 @@ def test_a_picture_is_stored_in_the_page(tmp_path, suffix, kind):
 
 
 def test_a_legend_starts_again_after_the_last_colour():
-    keys = re.findall(r'class="key (s\d)"', html.legend([str(i) for i in range(9)]))
-    assert keys == ["s0", "s1", "s2", "s3", "s4", "s5", "s6", "s0", "s1"]
+    keys = re.findall(r'class="line (s\d)"', html.legend([str(i) for i in range(9)]))
+    assert keys == ["s0", "s1", "s2", "s3", "s4", "s5", "s6", "s7", "s0"]

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from vgg_jax.errors import UserError
-from vgg_jax.reporting.probes import probe_charts
+from vgg_jax.reporting.probes import grid_charts, read_grids
 
 HEADER = "net,seed,layer,depth,step,quantity,value\n"
 LAYERS = ("conv1_1", "conv2_1", "conv10_1")  # in the order of depth, not of the alphabet
@@ -18,7 +18,8 @@ def charts(tmp_path):
     def draw(*rows: str, header: str = HEADER) -> list[str]:
         path = tmp_path / "layers.csv"
         path.write_text(header + "".join(f"{row}\n" for row in rows))
-        return probe_charts(path)
+        grids = read_grids(path)
+        return [c for grid in grids for c in grid_charts([(grid.caption, 0, grid)])]
 
     return draw
 

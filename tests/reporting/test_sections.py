@@ -1,6 +1,7 @@
 """What stands in the sections about runs, and about the files beside them."""
 
 import json
+import re
 
 import cv2
 import numpy as np
@@ -9,11 +10,13 @@ import pytest
 from tests.reporting.results import read, write_results
 from vgg_jax.reporting.sections import (
     beside_published,
+    differing_keys,
+    final_accuracy,
     how_to_repeat,
     learning_curves,
-    overview,
     result_files,
-    runs_section,
+    run_section,
+    throughput,
 )
 from vgg_jax.runs.reader import StoredRun, find_runs
 
@@ -43,30 +46,52 @@ def table(content: str, columns: int) -> list[list[str]]:
     return [cells[i : i + columns] for i in range(0, len(cells), columns)]
 
 
-def test_overview_has_a_line_for_each_run_and_only_columns_that_say_something(runs, bare):
-    header, first, second = table(overview(runs), 11)
-    assert {"examples", "images/s"}.isdisjoint(header)  # neither run has them
-    one, two = (dict(zip(header, row, strict=True)) for row in (first, second))
-    assert (one["run"], one["net"], one["norm"], one["data"]) == (
-        *("bn-seed0", "D", "batch"),
-        "cifar10",
-    )
-    assert (one["steps"], one["top-1 last"], one["top-1 best"]) == ("100", "50.00%", "50.00%")
-    assert (one["loss"], one["wall"], one["end"]) == ("0.125", "1:02:05", "finished")
-    assert (two["loss"], two["wall"], two["end"]) == ("0.1211", "", "not ended")
-    assert table(overview([bare]), 4) == [
-        ["run", "steps", "loss", "end"],
-        ["bare", "7", "0.5", "not ended"],
+def headings(content: str) -> list[str]:
+    return re.findall("<h3>(.*?)</h3>", content)
+
+
+def test_a_run_opens_with_what_matters(runs):
+    content = "".join(run_section(runs[0]))
+    assert headings(content) == [
+        *("Final accuracy", "Learning curves", "Gradients per layer"),
+        *("Beside published figures", "Layer by layer", "Commands, versions, configs"),
+    ]
+    assert "<strong>50.00%</strong> top-1 at step 100" in content
+    assert "Protocol: data cifar10 test, one view, no EMA." in content
+    parts = content.split("<h3>")
+    (gradients,) = (part for part in parts if part.startswith("Gradients per layer"))
+    assert re.findall("<figcaption>(.*?)</figcaption>", gradients) == ["activation_grad_rms"]
+    (rest,) = (part for part in parts if part.startswith("Layer by layer"))
+    assert re.findall("<figcaption>(.*?)</figcaption>", rest) == ["dead_fraction", "loss"]
+
+
+def test_what_a_run_reached_is_in_a_table_with_only_columns_that_say_something(runs, bare):
+    header, row = table("".join(final_accuracy(runs[0])), 9)
+    assert dict(zip(header, row, strict=True)) == {
+        **{"best top-1": "50.00%", "at step": "100", "train loss": "0.125", "steps made": "100"},
+        **{"wall": "1:02:05", "net": "D", "norm": "batch", "init": "chengyangfu"},
+        **{"end": "finished"},
+    }
+    content = "".join(run_section(bare))
+    assert headings(content)[0] == "Accuracy so far"
+    assert "The run has not been evaluated." in content
+    assert "Not measured; --config.probe.every_steps=N" in content
+    assert table("".join(final_accuracy(bare)), 3) == [
+        ["train loss", "steps made", "end"],
+        ["0.5", "7", "not ended"],
     ]
 
 
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(0.4, "0:00"), (59.6, "1:00"), (61, "1:01"), (3599.4, "59:59"), (3600, "1:00:00")],
-)
-def test_wall_time_reads_as_a_clock(bare, seconds, text):
-    (bare.path / "summary.json").write_text(json.dumps({"wall_seconds": seconds}))
-    assert text in read(overview([bare])).cells
+def test_throughput_names_the_device(runs, bare):
+    assert list(throughput(runs)) == []  # none was recorded
+    line = {"step": 1, "train/images_per_second": 1234.5}
+    (bare.path / "metrics.jsonl").write_text(json.dumps(line) + "\n")
+    devices = {"count": 2, "kind": "v9", "platform": "tpu"}
+    summary = {"images_per_second": 2345.6, "seconds_to_first_step": 3.21, "devices": devices}
+    (bare.path / "summary.json").write_text(json.dumps(summary))
+    content = "".join(throughput([StoredRun(bare.path)]))
+    assert "2,346 images/s on 2 x v9 (tpu); 3.2 s from the start to the first step." in content
+    assert "<circle" in content
 
 
 def test_published_figures_stand_beside_mean_and_spread_over_seeds(runs):
@@ -107,23 +132,14 @@ def test_how_to_repeat_tells_configs_apart(runs, bare):
     parts = list(how_to_repeat(runs))
     content = "".join(parts)
     assert "--x=&#x27;&lt;&amp;&gt;&#x27;" in content
-    (differing,) = (part for part in parts if "Where the configs differ" in part)
-    assert read(differing).cells == ["run", "seed", "bn-seed0", "0", "bn-seed1", "1"]
+    assert differing_keys(runs) == ["seed"]
     (shared,) = (part for part in parts if "What the configs share" in part)
     assert {"model.norm", "batch"} <= set(read(shared).cells)
     assert "seed" not in read(shared).cells
     assert "9.8.7" in content
     alone = "".join(how_to_repeat(runs[:1]))
     assert "<summary>Config</summary>" in alone
-    assert "differ" not in alone
     assert list(how_to_repeat([bare])) == []
-
-
-def test_probes_open_at_a_click_where_there_are_several_runs(runs):
-    alone, both = ("".join(runs_section(each)) for each in (runs[:1], runs))
-    assert "<h3>Layer by layer</h3>" in alone
-    assert "<summary>bn-seed0, layer by layer</summary>" in both
-    assert "bn-seed1, layer by layer" not in both  # it has none
 
 
 def test_files_of_no_run_are_shown_once(folder, runs, tmp_path):

@@ -7,7 +7,7 @@ import pytest
 from configs.base import base
 from vgg_jax.config import as_json
 from vgg_jax.errors import UserError
-from vgg_jax.runs.reader import StoredRun, find_runs
+from vgg_jax.runs.reader import SalvagedRun, StoredRun, find_runs, is_run
 
 
 @pytest.fixture
@@ -39,6 +39,35 @@ def test_what_is_not_there_is_empty(tmp_path):
 
 def test_finds_runs_below_a_folder(run, tmp_path):
     assert [found.path for found in find_runs(tmp_path)] == [run.path]
+    (tmp_path / "started").mkdir()
+    (tmp_path / "started" / ".lock").touch()  # as before the first number
+    assert [found.name for found in find_runs(tmp_path)] == ["run", "started"]
+    assert [is_run(path) for path in (run.path, tmp_path / "started", tmp_path)] == [
+        True,
+        True,
+        False,
+    ]
+
+
+def test_a_label_replaces_the_name_of_the_folder(run):
+    assert StoredRun(run.path, "some/run").name == "some/run"
+
+
+def test_of_a_damaged_run_is_salvaged_what_can_be_read(run):
+    assert SalvagedRun(run.path).damage == []
+    assert SalvagedRun(run.path).lines == run.lines
+    assert SalvagedRun(run.path).summary == run.summary
+    (run.path / "metrics.jsonl").write_text('{"step": 1, "a": 2}\n{"a": 3}\n{"step": Infinity}\n')
+    (run.path / "summary.json").write_text("{")
+    (run.path / "config.json").write_text("[]")
+    salvaged = SalvagedRun(run.path)
+    assert salvaged.lines == [{"step": 1, "a": 2}]
+    assert (salvaged.summary, salvaged.config) == ({}, {})
+    lines, summary, config = salvaged.damage
+    assert "line 2 of" in lines
+    assert lines.endswith(" (lines damaged: 2)")
+    assert "summary.json is damaged" in summary
+    assert "config.json is damaged" in config
 
 
 @pytest.mark.parametrize(

@@ -9,21 +9,23 @@ from pathlib import Path
 
 from vgg_jax.errors import UserError
 from vgg_jax.reporting.plots import COLORS
-from vgg_jax.reporting.svg import SERIES_COLORS
+from vgg_jax.reporting.svg import DASHES, line_style
 
 _MAX_ROWS = 200
 _OPEN_ROWS = 30  # a longer table opens at a click
 _WRAPPED_CHARACTERS = 40
 _MIME = {".png": "image/png", ".svg": "image/svg+xml"}
 
-# Okabe & Ito's colours (`plots.COLORS`) on white; on black the dark ones are lightened.
-_DARK_COLORS = ("#4da3d9", "#ff8a3d", "#2fc79b", "#e29cc4", "#8fd0f5", "#f5b93d", "#e8e8e8")
-_COLOR_RULES = "".join(f"--s{i}:{c};" for i, c in enumerate(COLORS))
+# Okabe & Ito's colours (`plots.COLORS`), lightened on black and three of them darkened on white, so
+# that each line has a contrast of 3 to its ground at least.
+_COLORS = (*COLORS[:3], "#c46f9d", "#2b91cb", "#b67c00", *COLORS[6:])
+_DARK_COLORS = (
+    *("#4da3d9", "#ff8a3d", "#2fc79b", "#e29cc4", "#8fd0f5", "#f5b93d", "#e8e8e8", "#9a9a9a"),
+)
+_COLOR_RULES = "".join(f"--s{i}:{c};" for i, c in enumerate(_COLORS))
 _DARK_COLOR_RULES = "".join(f"--s{i}:{c};" for i, c in enumerate(_DARK_COLORS))
 _SERIES_RULES = "".join(
-    f"polyline.s{i}{{stroke:var(--s{i})}}circle.s{i},.key.s{i}{{fill:var(--s{i});"
-    f"background:var(--s{i})}}"
-    for i in range(SERIES_COLORS)
+    f".line.s{i}{{stroke:var(--s{i})}}circle.s{i}{{fill:var(--s{i})}}" for i in range(len(DASHES))
 )
 
 _STYLE = f"""
@@ -38,8 +40,9 @@ main{{max-width:1080px;margin:0 auto;padding:1.5rem 1rem 4rem}}
 h1{{font-size:1.7rem;line-height:1.2;margin:.2rem 0}}
 h2{{font-size:1.3rem;margin:2.6rem 0 .6rem;padding-top:1rem;border-top:1px solid var(--line)}}
 h3{{font-size:1.02rem;margin:1.6rem 0 .5rem}}
-h2,h3{{overflow-wrap:anywhere}}
-p,.note{{margin:.4rem 0;max-width:75ch}}
+h4{{font-size:.9rem;margin:1rem 0 .4rem}}
+h2,h3,h4{{overflow-wrap:anywhere}}
+p,.note{{margin:.4rem 0;max-width:88ch}}
 .note{{color:var(--soft);font-size:.88rem}}
 a{{color:var(--accent)}}
 nav ul{{display:flex;flex-wrap:wrap;gap:.2rem 1.1rem;list-style:none;padding:0;margin:.8rem 0}}
@@ -48,11 +51,13 @@ table{{border-collapse:collapse;width:100%;font-size:.88rem;font-variant-numeric
 th,td{{padding:.36rem .7rem;text-align:left;white-space:nowrap;
 border-bottom:1px solid var(--line)}}
 tr:last-child td{{border-bottom:0}}
+.named th:first-child,.named td:first-child{{position:sticky;left:0;background:var(--card)}}
 td.text{{white-space:normal;min-width:18rem}}
 th{{color:var(--soft);font-weight:600}}
 td.number,th.number{{text-align:right}}
-.charts{{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,400px),1fr));
+.charts{{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,400px),1fr));
 gap:.9rem}}
+.maps{{grid-template-columns:repeat(auto-fill,minmax(min(100%,320px),1fr))}}
 figure{{margin:0;background:var(--card);border:1px solid var(--line);border-radius:8px;
 padding:.7rem .8rem .5rem;min-width:0}}
 figure.picture{{background:#fff;color:#1c1e21}}
@@ -64,18 +69,25 @@ svg .label{{fill:var(--text);font-size:12px}}
 svg .grid{{stroke:var(--line);stroke-width:1}}
 svg .line{{stroke-width:2;stroke-linejoin:round}}
 svg polyline{{fill:none}}
+svg circle{{stroke-dasharray:none}}
 {_SERIES_RULES}
 .legend{{display:flex;flex-wrap:wrap;gap:.15rem 1rem;list-style:none;padding:0;margin:.5rem 0;
 font-size:.86rem}}
-.key{{display:inline-block;width:.9rem;height:.28rem;border-radius:2px;margin-right:.4rem;
-vertical-align:middle}}
+.legend svg{{display:inline-block;width:46px;height:8px;margin-right:.4rem;vertical-align:middle}}
+.result{{margin:.6rem 0 .2rem}}
+.result strong{{font-size:2.2rem;line-height:1.1;margin-right:.3rem;
+font-variant-numeric:tabular-nums}}
 details{{margin:.5rem 0}}
 summary{{cursor:pointer;padding:.2rem 0;overflow-wrap:anywhere}}
 pre{{margin:.3rem 0;padding:.6rem .8rem;background:var(--card);border:1px solid var(--line);
 border-radius:8px;font:.82rem/1.45 ui-monospace,Menlo,Consolas,monospace;white-space:pre-wrap;
 overflow-wrap:anywhere}}
 @media (max-width:600px){{main{{padding:1rem .7rem 3rem}}h1{{font-size:1.4rem}}
-th,td{{padding:.32rem .5rem}}}}
+th,td{{padding:.32rem .5rem}}
+.named th{{white-space:normal}}.named th,.named td{{padding:.32rem .3rem .32rem .4rem}}
+.named table{{font-size:.8rem}}
+.named td:first-child{{min-width:7rem;white-space:normal;overflow-wrap:anywhere}}
+.charts:not(.maps) text{{font-size:13px}}svg .side{{display:none}}}}
 @media print{{details{{display:block}}}}
 """
 
@@ -103,14 +115,25 @@ def note(text: str) -> str:
     return f'<p class="note">{escape(text)}</p>'
 
 
+def result(number: str, text: str) -> str:
+    """Returns a number in large type, and after it what it is."""
+    return f'<p class="result"><strong>{escape(number)}</strong> {escape(text)}</p>'
+
+
 def navigation(links: Sequence[tuple[str, str]]) -> str:
     """Returns links, (anchor, text), to headings of the page."""
     items = "".join(f'<li><a href="#{anchor}">{escape(text)}</a></li>' for anchor, text in links)
     return f"<nav><ul>{items}</ul></nav>"
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Returns a table that scrolls sideways by itself; columns of numbers are flush right."""
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, named: bool = False) -> str:
+    """Returns a table that scrolls sideways by itself; columns of numbers are flush right.
+
+    Args:
+      header: a heading for each column.
+      rows: of cells.
+      named: whether the first column names the rows and stays in sight.
+    """
     numeric = [
         any(row[i] for row in rows) and all(_is_number(row[i]) for row in rows)
         for i in range(len(header))
@@ -121,13 +144,17 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         for number, cell in zip(numeric, cells, strict=True):
             kind = "number" if number else "text" if len(cell) > _WRAPPED_CHARACTERS else ""
             mark = f' class="{kind}"' if kind else ""
-            texts.append(f"<{tag}{mark}>{escape(cell)}</{tag}>")
+            text = escape(cell)
+            if tag == "th":  # a long config key wraps on a phone
+                text = text.replace(".", ".<wbr>")
+            texts.append(f"<{tag}{mark}>{text}</{tag}>")
         return f"<tr>{''.join(texts)}</tr>"
 
     body = "".join(line(row, "td") for row in rows)
+    kind = "scroll named" if named else "scroll"
     # Focusable, so that it can be scrolled without a pointer.
     return (
-        f'<div class="scroll" tabindex="0"><table><thead>{line(header, "th")}</thead>'
+        f'<div class="{kind}" tabindex="0"><table><thead>{line(header, "th")}</thead>'
         f"<tbody>{body}</tbody></table></div>"
     )
 
@@ -191,15 +218,16 @@ def picture(path: Path, caption: str) -> str:
     )
 
 
-def charts(figures: Iterable[str]) -> str:
-    """Returns figures side by side if there is room."""
-    return f'<div class="charts">{"".join(figures)}</div>'
+def charts(figures: Iterable[str], *, narrow: bool = False) -> str:
+    """Returns figures side by side, two if there is room, or three narrow ones."""
+    return f'<div class="charts{" maps" if narrow else ""}">{"".join(figures)}</div>'
 
 
 def legend(names: Sequence[str]) -> str:
-    """Returns the key to the colours of `svg.line_chart`."""
+    """Returns the key to the lines of `svg.line_chart`."""
     items = "".join(
-        f'<li><span class="key s{i % SERIES_COLORS}"></span>{escape(name)}</li>'
+        f'<li><svg viewBox="0 0 46 8" aria-hidden="true"><line {line_style(i)} x2="46" y1="4" '
+        f'y2="4"/></svg>{escape(name)}</li>'
         for i, name in enumerate(names)
     )
     return f'<ul class="legend">{items}</ul>'

@@ -22,7 +22,7 @@ def published_cifar(config: dict[str, Any]) -> list[dict[str, str]]:
     Empty if there are none: also for a net built of other stages. A narrowed net has those of
     the full one.
     """
-    net = config.get("model.variant")
+    net = str(config.get("model.variant"))
     names = {net} | {alias for alias, variant in ALIASES.items() if variant == net}
     return [
         row

@@ -1,4 +1,4 @@
-"""What a report says about a folder of runs: one function a section."""
+"""What a report says about runs and the files beside them: one function a section."""
 
 import itertools
 import statistics
@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from vgg_jax.reporting import html
-from vgg_jax.reporting.probes import probe_charts
+from vgg_jax.reporting.facts import count, devices, end, numbers, percent, protocol
+from vgg_jax.reporting.probes import Grid, grid_charts, read_grids
 from vgg_jax.reporting.published import published_cifar
 from vgg_jax.reporting.svg import line_chart
 from vgg_jax.runs.directory import LAYERS_FILE
@@ -17,69 +18,106 @@ from vgg_jax.runs.reader import StoredRun
 # metric, name of the axis, whether logarithmic
 _CURVES = (
     ("train/loss", "training loss [nats]", True),
-    ("eval/top1", "test top-1 accuracy", False),
+    ("eval/top1", "evaluation top-1 accuracy", False),
     ("train/top1", "training top-1 accuracy", False),
     ("train/gradient_norm", "gradient norm", True),
     ("train/learning_rate", "learning rate", False),
 )
+# Quantities of the probes that are about gradients; they come before the others.
+GRADIENTS = ("activation_grad_rms", "weight_grad_norm", "grad_param_ratio", "update_ratio")
 _MAX_PICTURE_BYTES = 2**20
 
 
-def runs_section(runs: Sequence[StoredRun]) -> Iterator[str]:
-    """Yields everything about runs that belong together."""
-    yield overview(runs)
-    yield from beside_published(runs)
-    yield from learning_curves(runs)
-    for run in runs:
-        charts = [c for path in _probe_files(run) for c in probe_charts(path)]
-        if charts and len(runs) == 1:
-            yield html.heading("Layer by layer", 3)
-            yield html.charts(charts)
-        elif charts:
-            yield html.details(f"{run.name}, layer by layer", html.charts(charts))
-    yield from how_to_repeat(runs)
+def run_section(run: StoredRun) -> Iterator[str]:
+    """Yields everything about one run: first what it reached, last how to repeat it."""
+    yield from final_accuracy(run)
+    yield from learning_curves([run])
+    grids = stored_grids(run)
+    yield html.heading("Gradients per layer", 3)
+    if gradients := [grid for grid in grids if grid.quantity in GRADIENTS]:
+        yield _charts(gradients)
+    else:
+        yield html.note("Not measured; --config.probe.every_steps=N measures them along a run.")
+    yield from throughput([run])
+    yield from beside_published([run])
+    if others := [grid for grid in grids if grid.quantity not in GRADIENTS]:
+        yield html.heading("Layer by layer", 3)
+        yield _charts(others)
+    yield from how_to_repeat([run])
 
 
-def overview(runs: Sequence[StoredRun]) -> str:
-    """Returns a table with a line for each run."""
-    header = [
-        "run",
-        "net",
-        "norm",
-        "init",
-        "data",
-        "steps",
-        "top-1 last",
-        "top-1 best",
-        "examples",
-        "loss",
-        "images/s",
-        "wall",
-        "end",
-    ]
-    rows = []
-    for run in runs:
-        config, summary, metrics = run.config, run.summary, run.summary.get("metrics", {})
-        examples = run.last("eval/examples")
-        rows.append(
-            [
-                run.name,
-                str(config.get("model.variant", "")),
-                str(config.get("model.norm", "")),
-                str(config.get("model.kernel_init", "")),
-                str(summary.get("protocol", {}).get("dataset", config.get("data.name", ""))),
-                f"{int(run.lines[-1]['step']):,}" if run.lines else "",
-                _percent(run.last("eval/top1")),
-                _percent(run.best("eval/top1")),
-                "" if examples is None else f"{int(examples):,}",
-                _number(metrics.get("train/loss", run.last("train/loss"))),
-                _number(summary.get("images_per_second")),
-                _duration(summary.get("wall_seconds")),
-                summary.get("exit_reason", "not ended"),
-            ]
+def final_accuracy(run: StoredRun) -> Iterator[str]:
+    """Yields the last accuracy with its protocol, and in a table what else the run reached."""
+    yield html.heading("Final accuracy" if end(run) == "finished" else "Accuracy so far", 3)
+    evaluations = run.curve("eval/top1")
+    if evaluations:
+        step, top1 = evaluations[-1]
+        yield html.result(percent(top1), f"top-1 at step {step:,}")
+        yield html.note(f"Protocol: {protocol(run)}.")
+    else:
+        yield html.note("The run has not been evaluated.")
+    config = run.config
+    facts = {
+        "top-5": percent(run.last("eval/top5")),
+        **numbers(run),
+        "net": str(config.get("model.variant", "")),
+        "norm": str(config.get("model.norm", "")),
+        "init": str(config.get("model.kernel_init", "")),
+        "end": end(run),
+    }
+    known = {name: fact for name, fact in facts.items() if fact}
+    yield html.table(list(known), [list(known.values())])
+
+
+def learning_curves(runs: Sequence[StoredRun]) -> Iterator[str]:
+    """Yields charts of what the runs recorded, a line for each run."""
+    charts = [_curves(runs, *curve) for curve in _CURVES]
+    if any(charts):
+        yield html.heading("Learning curves", 3)
+        if len(runs) > 1:
+            yield html.legend([run.name for run in runs])
+        yield html.charts(charts)
+
+
+def throughput(runs: Sequence[StoredRun]) -> Iterator[str]:
+    """Yields how fast the runs went."""
+    chart = _curves(runs, "train/images_per_second", "images/s", False)
+    if not chart:
+        return
+    yield html.heading("Throughput", 3)
+    if len(runs) > 1:
+        yield html.legend([run.name for run in runs])
+    elif (speed := runs[0].summary.get("images_per_second")) is not None:
+        first = runs[0].summary.get("seconds_to_first_step")
+        yield html.note(
+            f"{count(speed)} images/s on {devices(runs[0].summary) or 'an unknown device'}"
+            + (f"; {first:.1f} s from the start to the first step." if first is not None else ".")
         )
-    kept = [i for i in range(len(header)) if any(row[i] for row in rows)]
-    return html.table([header[i] for i in kept], [[row[i] for i in kept] for row in rows])
+    yield html.charts([chart])
+
+
+def _curves(runs: Sequence[StoredRun], metric: str, label: str, log_y: bool) -> str:
+    """Returns a chart of one metric, or nothing if no run has it."""
+    curves = [(run.name, run.curve(metric)) for run in runs]
+    chart = line_chart(curves, x_label="step", y_label=label, log_y=log_y)
+    return html.captioned_figure(label, chart) if chart else ""
+
+
+def stored_grids(run: StoredRun) -> list[Grid]:
+    """Returns what the probes along a run measured.
+
+    Raises:
+      UserError: a file is damaged.
+    """
+    return [
+        grid
+        for path in sorted((run.path / LAYERS_FILE.parent).glob("*.csv"))
+        for grid in read_grids(path)
+    ]
+
+
+def _charts(grids: Sequence[Grid]) -> str:
+    return html.charts(chart for grid in grids for chart in grid_charts([(grid.caption, 0, grid)]))
 
 
 def beside_published(runs: Sequence[StoredRun]) -> Iterator[str]:
@@ -101,7 +139,7 @@ def beside_published(runs: Sequence[StoredRun]) -> Iterator[str]:
             _mean_and_spread([pick(run) for run in members])
             for pick in (lambda run: run.last("eval/top1"), lambda run: run.best("eval/top1"))
         )
-        seeds = " ".join(str(run.config["seed"]) for run in members)
+        seeds = " ".join(str(run.config.get("seed")) for run in members)
         rows.append([*key, last, best, seeds, ", ".join(figures)])
     header = ["net", "norm", "data", "width", "length", "last [%]", "best [%]", "seeds"]
     yield html.table([*header, "published [%]"], rows)
@@ -109,26 +147,6 @@ def beside_published(runs: Sequence[StoredRun]) -> Iterator[str]:
     yield html.note(
         "Published nets have width 1 and hundreds of epochs: a run with less is no reproduction."
     )
-
-
-def learning_curves(runs: Sequence[StoredRun]) -> Iterator[str]:
-    """Yields a chart for each metric that a run recorded."""
-    with_lines = [run for run in runs if run.lines]
-    if not with_lines:
-        return
-    names = [run.name for run in with_lines]
-    yield html.heading("Learning curves", 3)
-    if len(names) > 1:
-        yield html.legend(names)
-    figures = []
-    for metric, label, log_y in _CURVES:
-        curves = [run.curve(metric) for run in with_lines]
-        if any(curves):
-            chart = line_chart(
-                list(zip(names, curves, strict=True)), x_label="step", y_label=label, log_y=log_y
-            )
-            figures.append(html.captioned_figure(label, chart))
-    yield html.charts(figures)
 
 
 def how_to_repeat(runs: Sequence[StoredRun]) -> Iterator[str]:
@@ -145,21 +163,19 @@ def how_to_repeat(runs: Sequence[StoredRun]) -> Iterator[str]:
             yield html.details(
                 f"Versions and hardware: {_listed(names)}", html.table(["", ""], list(facts))
             )
+    if configs := [run.config for run in runs if run.config]:
+        differing = differing_keys(runs)
+        shared = {key: value for key, value in configs[0].items() if key not in differing}
+        title = "What the configs share" if len(configs) > 1 else "Config"
+        rows = [[key, str(value)] for key, value in sorted(shared.items())]
+        yield html.details(title, html.table(["key", "value"], rows))
+
+
+def differing_keys(runs: Sequence[StoredRun]) -> list[str]:
+    """Returns the config keys whose values are not the same in all runs that have a config."""
     configs = [run.config for run in runs if run.config]
     keys = sorted({key for config in configs for key in config})
-    differing = [key for key in keys if len({str(c.get(key)) for c in configs}) > 1]
-    if differing:
-        rows = [
-            [run.name, *(str(run.config.get(key, "")) for key in differing)]
-            for run in runs
-            if run.config
-        ]
-        yield html.details("Where the configs differ", html.table(["run", *differing], rows))
-    if configs:
-        rest = [key for key in keys if key not in differing]
-        shared = [[key, str(configs[0].get(key, ""))] for key in rest]
-        title = "What the configs share" if len(configs) > 1 else "Config"
-        yield html.details(title, html.table(["key", "value"], shared))
+    return [key for key in keys if len({str(config.get(key)) for config in configs}) > 1]
 
 
 def result_files(folder: Path, runs: Sequence[StoredRun]) -> Iterator[tuple[Path, str]]:
@@ -186,25 +202,19 @@ def result_files(folder: Path, runs: Sequence[StoredRun]) -> Iterator[tuple[Path
                 yield path, html.note(f"{path.name} has more than a mebibyte and is left out")
 
 
-def _probe_files(run: StoredRun) -> list[Path]:
-    return sorted((run.path / LAYERS_FILE.parent).glob("*.csv"))
-
-
 def _net(run: StoredRun) -> tuple[str, ...]:
     keys = ("model.variant", "model.norm", "data.name", "model.width")
     steps, epochs = run.config.get("steps"), run.config.get("epochs")
-    length = f"epochs: {epochs:g}" if steps is None else f"steps: {steps}"
+    length = f"epochs: {epochs}".removesuffix(".0") if steps is None else f"steps: {steps}"
     return (*(str(run.config.get(key)) for key in keys), length)
 
 
 def _environment(summary: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    devices = summary.get("devices")
-    if devices:
-        count, kind, platform = map(devices.get, ("count", "kind", "platform"))
-        yield "devices", f"{count} x {kind} ({platform})"
+    if summary.get("devices"):
+        yield "devices", devices(summary)
     if summary.get("git_revision"):
         yield "git revision", str(summary["git_revision"])
-    for name, version in summary.get("versions", {}).items():
+    for name, version in (summary.get("versions") or {}).items():
         yield name, str(version)
 
 
@@ -218,19 +228,3 @@ def _mean_and_spread(values: Sequence[float | None]) -> str:
         return "-"
     mean = f"{statistics.fmean(known):.2f}"
     return f"{mean} ± {statistics.stdev(known):.2f}" if len(known) > 1 else mean
-
-
-def _percent(value: float | None) -> str:
-    return "" if value is None else f"{value:.2%}"
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.4g}"
-
-
-def _duration(seconds: float | None) -> str:
-    if seconds is None:
-        return ""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

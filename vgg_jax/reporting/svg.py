@@ -6,7 +6,8 @@ from html import escape
 
 WIDTH, HEIGHT = 460, 280
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 18, 10, 40
-SERIES_COLORS = 7  # classes s0 ... s6 of the style sheet; dashes tell further lines apart
+# A line's colour is class s0 ... s7 of the style sheet; its dashes tell it from the others too.
+DASHES = ("", "8 4", "2 3", "12 3 2 3", "18 4", "12 3 2 3 2 3", "5 9", "18 3 5 3")
 _MAX_POINTS = 400  # a line with more is thinned: a screen has no room for them
 
 # Nine steps of viridis (Smith & van der Walt 2015), which grey and colour-blind readers order.
@@ -26,7 +27,12 @@ Points = Sequence[tuple[float, float]]
 
 
 def line_chart(
-    series: Sequence[tuple[str, Points]], *, x_label: str, y_label: str, log_y: bool = False
+    series: Sequence[tuple[str, Points]],
+    *,
+    x_label: str,
+    y_label: str,
+    log_y: bool = False,
+    styles: Sequence[int] | None = None,
 ) -> str:
     """Returns a chart of named lines.
 
@@ -35,6 +41,7 @@ def line_chart(
       x_label: under the chart.
       y_label: beside it, with unit.
       log_y: whether the vertical axis is logarithmic; points at or below 0 are left out then.
+      styles: for each line the number of its colour and dashes; by default its place in `series`.
     """
     kept = [
         (name, [(x, y) for x, y in _thinned(points) if math.isfinite(y) and (y > 0 or not log_y)])
@@ -47,19 +54,24 @@ def line_chart(
     x_axis = _Axis(xs, _LEFT, WIDTH - _RIGHT, _round_ticks)
     y_axis = _Axis(ys, HEIGHT - _BOTTOM, _TOP, _log_ticks if log_y else _round_ticks)
     parts = [_grid(x_axis, y_axis, log_y), _labels(x_label, y_label)]
-    for i, (name, points) in enumerate(kept):
+    for style, (name, points) in zip(styles or range(len(kept)), kept, strict=True):
+        if not points:
+            continue
         places = [f"{x_axis(x):.1f},{y_axis(math.log10(y) if log_y else y):.1f}" for x, y in points]
-        dashes = (
-            f' stroke-dasharray="{2 + 4 * (i // SERIES_COLORS)} 4"' if i >= SERIES_COLORS else ""
-        )
-        mark = f'class="line s{i % SERIES_COLORS}"{dashes}'
-        title = f"<title>{escape(name)}</title>"
         if len(set(places)) == 1:  # a line of no length would not be seen
             x, y = places[0].split(",")
-            parts.append(f'<circle {mark} cx="{x}" cy="{y}" r="3">{title}</circle>')
+            tag, place = "circle", f'cx="{x}" cy="{y}" r="3"'
         else:
-            parts.append(f'<polyline {mark} points="{" ".join(places)}">{title}</polyline>')
+            tag, place = "polyline", f'points="{" ".join(places)}"'
+        parts.append(f"<{tag} {line_style(style)} {place}><title>{escape(name)}</title></{tag}>")
     return _svg(WIDTH, HEIGHT, f"{y_label} over {x_label}", parts)
+
+
+def line_style(number: int) -> str:
+    """Returns the attributes that give a line its colour and its dashes; both start again."""
+    number %= len(DASHES)
+    dashes = f' stroke-dasharray="{DASHES[number]}"' if DASHES[number] else ""
+    return f'class="line s{number}"{dashes}'
 
 
 def svg_heat_map(
@@ -70,6 +82,8 @@ def svg_heat_map(
     x_label: str,
     y_label: str,
     unit: str,
+    limits: tuple[float, float] | None = None,
+    width: int = WIDTH,
 ) -> str:
     """Returns a map of cells coloured by value, with a scale beside it.
 
@@ -80,14 +94,16 @@ def svg_heat_map(
       x_label: under the map.
       y_label: beside it.
       unit: of the values, over the scale.
+      limits: lowest and highest of the colour scale; by default those of the values.
+      width: of the whole; narrow maps stand side by side.
     """
     known = [v for row in values for v in row if v is not None and math.isfinite(v)]
     if not known:
         return ""
-    low, high = min(known), max(known)
+    low, high = limits or (min(known), max(known))
     cell = max(12, min(22, 330 // max(1, len(rows))))
     height = _TOP + 14 + cell * len(rows) + _BOTTOM
-    left, right = 74, WIDTH - 68
+    left, right = 74, width - 74
     step = (right - left) / len(columns)
     top = _TOP + 14
     parts = []
@@ -116,7 +132,7 @@ def svg_heat_map(
     parts.append(_x_label(x_label, (left + right) / 2, height))
     parts.append(_y_label(y_label, (top + bottom) / 2))
     parts += _scale(low, high, unit, right + 12, top, bottom)
-    return _svg(WIDTH, height, f"{unit} by {y_label} and {x_label}", parts)
+    return _svg(width, height, f"{unit} by {y_label} and {x_label}", parts)
 
 
 class _Axis:
@@ -197,8 +213,8 @@ def _x_label(text: str, x: float, height: float) -> str:
 
 def _y_label(text: str, y: float) -> str:
     return (
-        f'<text class="label" transform="translate(12 {y:.0f}) rotate(-90)" text-anchor="middle">'
-        f"{escape(text)}</text>"
+        f'<text class="label side" transform="translate(12 {y:.0f}) rotate(-90)" '
+        f'text-anchor="middle">{escape(text)}</text>'
     )
 
 
@@ -210,10 +226,12 @@ def _scale(low: float, high: float, unit: str, x: float, top: float, bottom: flo
         f'height="{height + 0.3:.2f}" fill="{_ramp(i / (steps - 1))}"/>'
         for i in range(steps)
     ]
+    span = max(high - low, 1e-3 * abs(high), 1e-300)
     for value, y in ((high, top + 9), (low, bottom)):
-        parts.append(f'<text class="tick" x="{x + 13:.1f}" y="{y:.1f}">{_number(value)}</text>')
+        text = _number(round(value, 2 - math.floor(math.log10(span))))
+        parts.append(f'<text class="tick" x="{x + 13:.1f}" y="{y:.1f}">{text}</text>')
     parts.append(
-        f'<text class="tick" x="{WIDTH - 2}" y="{top - 8}" text-anchor="end">{escape(unit)}</text>'
+        f'<text class="tick" x="{x + 60:.1f}" y="{top - 8}" text-anchor="end">{escape(unit)}</text>'
     )
     return parts
 
@@ -241,7 +259,7 @@ def _number(value: float, digits: int = 3) -> str:
     if abs(value) >= 10_000:
         return f"{value / 1000:.{digits + 3}g}k"
     if abs(value) >= 1e-3:
-        return f"{value:.{digits}g}"
+        return f"{value:.{max(digits, 4) if abs(value) >= 1000 else digits}g}"
     mantissa, _, exponent = f"{value:.{digits - 1}e}".partition("e")
     return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
 

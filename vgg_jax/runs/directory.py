@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import math
 import os
 import socket
 from collections.abc import Iterator
@@ -41,7 +42,8 @@ _LISTED = 5  # differences of two configs
 _SUMMARY: dict[str, Any] = {
     **dict.fromkeys(("metrics", "protocol", "versions", "devices"), dict),
     **dict.fromkeys(("exit_reason", "command"), str),
-    **dict.fromkeys(("steps", "wall_seconds", "images_per_second"), int | float),
+    **dict.fromkeys(("steps", "parameters", "wall_seconds"), int | float),
+    **dict.fromkeys(("seconds_to_first_step", "images_per_second"), int | float),
 }
 
 
@@ -232,7 +234,8 @@ def readable_metrics(workdir: Path) -> tuple[list[dict[str, float]], list[str]]:
         except UserError as error:
             damaged.append(str(error))
             continue
-        if isinstance(line, dict) and "step" in line and all(map(_is_number, line.values())):
+        numbers = isinstance(line, dict) and all(map(_is_number, line.values()))
+        if numbers and math.isfinite(line.get("step", math.nan)):
             lines.append(line)
         else:
             damaged.append(f"{name} is damaged: it has no step with its numbers")

@@ -1,18 +1,24 @@
 """Reads back what runs stored: the files of a run directory as one object."""
 
+import contextlib
 import dataclasses
 import functools
 from pathlib import Path
 from typing import Any
 
 from vgg_jax.config import flatten
+from vgg_jax.errors import UserError
 from vgg_jax.runs.directory import (
     CONFIG_FILE,
+    LOCK_FILE,
     METRICS_FILE,
     read_config,
     read_metrics,
     read_summary,
+    readable_metrics,
 )
+
+_MARKS = (METRICS_FILE, LOCK_FILE)  # a folder with one of them is a run's
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,14 +29,16 @@ class StoredRun:
 
     Attributes:
       path: the folder.
+      label: what to call the run; by default as the folder.
     """
 
     path: Path
+    label: str = ""
 
     @property
     def name(self) -> str:
-        """The folder's name."""
-        return self.path.resolve().name
+        """The label, or the folder's name."""
+        return self.label or self.path.resolve().name
 
     @functools.cached_property
     def summary(self) -> dict[str, Any]:
@@ -72,6 +80,48 @@ class StoredRun:
         return max((value for _, value in self.curve(metric)), default=None)
 
 
+class SalvagedRun(StoredRun):
+    """A run whose damaged files count as absent, and whose damaged lines as never written."""
+
+    @functools.cached_property
+    def damage(self) -> list[str]:
+        """What ails each file that is damaged, in a line."""
+        found = readable_metrics(self.path)[1]
+        more = f" (lines damaged: {len(found)})" if len(found) > 1 else ""
+        damage = [found[0] + more] if found else []
+        for read in (lambda: StoredRun(self.path).summary, lambda: StoredRun(self.path).config):
+            try:
+                read()
+            except UserError as error:
+                damage.append(str(error))
+        return damage
+
+    @functools.cached_property
+    def summary(self) -> dict[str, Any]:
+        """Content of `summary.json`; empty if it is absent or damaged."""
+        with contextlib.suppress(UserError):
+            return super().summary
+        return {}
+
+    @functools.cached_property
+    def config(self) -> dict[str, Any]:
+        """Flat content of `config.json`; empty if it is absent or damaged."""
+        with contextlib.suppress(UserError):
+            return super().config
+        return {}
+
+    @functools.cached_property
+    def lines(self) -> list[dict[str, float]]:
+        """The lines of `metrics.jsonl` that can be read."""
+        return readable_metrics(self.path)[0]
+
+
+def is_run(folder: Path) -> bool:
+    """Returns whether a folder is a run's, or what was kept of one."""
+    return any((folder / mark).is_file() for mark in _MARKS)
+
+
 def find_runs(folder: Path) -> list[StoredRun]:
     """Returns every run in a folder and below, itself included, by name."""
-    return [StoredRun(path.parent) for path in sorted(folder.rglob(METRICS_FILE))]
+    found = {path.parent for mark in _MARKS for path in folder.rglob(mark)}
+    return [StoredRun(path) for path in sorted(found)]
