@@ -16,6 +16,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from configs.base import vgg
 from vgg_jax.data.augment import make_train_augment
 from vgg_jax.models import build_model
+from vgg_jax.ops.platforms import every_platform
 from vgg_jax.training.optimizers import make_optimizer, make_schedule
 from vgg_jax.training.parallel import make_parallel
 from vgg_jax.training.state import init_variables, new_state
@@ -79,7 +80,8 @@ def compile_step(program: Program, devices: list[jax.Device]) -> Compiled:
         )
     }
     # Use the convolutions of accelerators, even if the CPU's compiler divides the work.
-    return train_step.trace(state, batch).lower(lowering_platforms=("tpu",)).compile()
+    with every_platform():
+        return train_step.trace(state, batch).lower(lowering_platforms=("tpu",)).compile()
 
 
 def memory(compiled: Compiled) -> dict[str, int]:

@@ -11,6 +11,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from tests.models.nets import quick_jit
 from vgg_jax.ops import conv
+from vgg_jax.ops.platforms import every_platform
 
 # Reaches every formulation: (N, H, W, C_in, C_out, K).
 SHAPES = {
@@ -225,8 +226,9 @@ def test_the_batch_may_be_sharded(name: str) -> None:
 @pytest.mark.parametrize("platform", ["cuda", "tpu"])
 def test_accelerators_run_the_library_operation(platform: str) -> None:
     images, kernel = operands((4, 8, 8, 64, 64, 3), "float32")
-    traced = jax.jit(gradients(conv.conv2d)).trace(images, kernel)
-    text = traced.lower(lowering_platforms=(platform,)).as_text()
+    with every_platform():
+        traced = jax.jit(gradients(conv.conv2d)).trace(images, kernel)
+        text = traced.lower(lowering_platforms=(platform,)).as_text()
     # Forward, gradient with respect to the images and to the kernel; nothing else is chosen.
     assert text.count("stablehlo.convolution") == 3
     assert not any(
@@ -266,5 +268,6 @@ def test_row_groups_equal_the_library(width: int, size: int) -> None:
 @pytest.mark.parametrize(("inputs", "convolutions"), [(3, 0), (64, 1)])
 def test_on_a_gpu_the_first_layer_is_a_matrix_product(inputs: int, convolutions: int) -> None:
     images, kernel = operands((2, 8, 8, inputs, 64, 3), "bfloat16")
-    lowered = jax.jit(conv.conv2d).trace(images, kernel).lower(lowering_platforms=("cuda",))
+    with every_platform():
+        lowered = jax.jit(conv.conv2d).trace(images, kernel).lower(lowering_platforms=("cuda",))
     assert lowered.as_text().count("stablehlo.convolution") == convolutions

@@ -5,14 +5,12 @@ And the loss of the whole batch, which is that of the step however the step spli
 
 import dataclasses
 import re
-import types
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from jax import lax
 
 from tests.training.conftest import SIZE
 from vgg_jax.evaluation.scoring import masked_sums
@@ -43,11 +41,10 @@ def step_of(model, augment, *, ema=0.0, **options):
 def as_on(platform, monkeypatch):
     """Lets a step advance the state as it does on a CPU, or by "default", as on accelerators."""
 
-    def dependent(*args, cpu, default):
+    def per_platform(*args, cpu, default):
         return cpu(*args) if platform == "cpu" else default(*args)
 
-    steps_lax = types.SimpleNamespace(**vars(lax) | {"platform_dependent": dependent})
-    monkeypatch.setattr(steps, "lax", steps_lax)
+    monkeypatch.setattr(steps, "per_platform", per_platform)
 
 
 def differences(a, b):

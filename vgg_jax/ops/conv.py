@@ -21,6 +21,8 @@ import numpy as np
 from jax import lax
 from jax.custom_derivatives import SymbolicZero
 
+from vgg_jax.ops.platforms import per_platform
+
 Shape = tuple[int, ...]
 Formulation = Callable[[jax.Array, jax.Array], jax.Array]
 
@@ -86,11 +88,10 @@ def _per_backend(
         convolve = choose(images.shape, kernel.shape)
         return convolve(images.astype(dtype), kernel.astype(dtype)).astype(images.dtype)
 
-    # Every branch is traced on every platform, so there is none that equals another.
     if not _suits_row_groups(images.shape, kernel.shape):
-        return lax.platform_dependent(images, kernel, cpu=on_cpu, default=library)
+        return per_platform(images, kernel, cpu=on_cpu, default=library)
     on_gpu = jax.checkpoint(row_groups)
-    return lax.platform_dependent(images, kernel, cpu=on_cpu, tpu=library, default=on_gpu)
+    return per_platform(images, kernel, cpu=on_cpu, tpu=library, default=on_gpu)
 
 
 # The choice on a CPU, and in comments why: GFLOP/s (those of the whole kernel at every position) of

@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax, nn
 
+from vgg_jax.ops.platforms import per_platform
+
 _WINDOW = (1, 2, 2, 1)
 
 
@@ -21,7 +23,7 @@ def max_pool(images: jax.Array) -> jax.Array:
     An odd last row or column is dropped. The gradient of a tie goes to the first maximum in row
     order.
     """
-    return lax.platform_dependent(images, cpu=_strided_max, tpu=_library_max, default=placed_max)
+    return per_platform(images, cpu=_strided_max, tpu=_library_max, default=placed_max)
 
 
 def relu_max_pool(images: jax.Array) -> jax.Array:
@@ -30,7 +32,7 @@ def relu_max_pool(images: jax.Array) -> jax.Array:
     The two commute, gradients and ties too. A GPU pools first, so its backward pass keeps nothing
     as large as the map.
     """
-    return lax.platform_dependent(
+    return per_platform(
         images,
         cpu=lambda x: _strided_max(nn.relu(x)),
         tpu=lambda x: _library_max(nn.relu(x)),
@@ -43,7 +45,7 @@ def avg_pool(images: jax.Array) -> jax.Array:
 
     An odd last row or column is dropped.
     """
-    return lax.platform_dependent(images, tpu=_library_mean, default=_strided_mean)
+    return per_platform(images, tpu=_library_mean, default=_strided_mean)
 
 
 def subsample(x: jax.Array) -> jax.Array:

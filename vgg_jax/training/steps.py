@@ -16,6 +16,7 @@ from flax import linen as nn
 from jax import lax
 
 from vgg_jax.evaluation.scoring import Sums, masked_sums
+from vgg_jax.ops.platforms import per_platform
 from vgg_jax.rng import stream_key
 from vgg_jax.training.state import TrainState
 
@@ -227,7 +228,7 @@ def make_train_step(
 
         gradient_norm = optax.tree.norm(grads)
         healthy = state.healthy & jnp.isfinite(value) & jnp.isfinite(gradient_norm)
-        new = lax.platform_dependent(
+        new = per_platform(
             healthy, state, grads, batch_stats, cpu=advance_by_branch, default=advance_by_selection
         )
         return new.replace(healthy=healthy), {

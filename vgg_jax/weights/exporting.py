@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vgg_jax.errors import UserError
+from vgg_jax.ops.platforms import every_platform
 from vgg_jax.weights.store import (
     Weights,
     flat_tensors,
@@ -89,7 +90,8 @@ def export_stablehlo(path: str | PathLike[str], weights: Weights) -> None:
         for name, shape in network_tensors(weights.model).items()
     }
     images = jax.ShapeDtypeStruct((batch, crop, crop, 3), jnp.uint8)
-    exported = jax.export.export(classify, platforms=PLATFORMS)(tensors, images)
+    with every_platform():
+        exported = jax.export.export(classify, platforms=PLATFORMS)(tensors, images)
     partial = Path(f"{path}.partial")
     try:
         partial.write_bytes(exported.serialize())
