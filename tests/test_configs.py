@@ -42,12 +42,20 @@ def test_every_word_is_tried():
 def test_config_builds_lowers_and_steps(spec, photos, pytestconfig, monkeypatch):
     monkeypatch.chdir(pytestconfig.rootpath)
     overrides = ["--config.data.batch_size=8", "--config.eval.batch_size=8"]
-    overrides += ["--config.model.width=0.03125", "--config.data.image_size=32"]
-    overrides += ["--config.data.workers=0", "--config.data.eval_resize=36"]
+    overrides += ["--config.model.width=0.03125", "--config.data.workers=0"]
+    if ":" in spec:  # words change everything but the stages
+        side = 8
+        overrides += ["--config.model.stages=('3-64','3-512')"]
+    else:
+        side = 32
+    overrides += [f"--config.data.image_size={side}", f"--config.data.eval_resize={side + 4}"]
     if "digits" not in spec:
         overrides += ["--config.data.source=folder", f"--config.data.dir={photos}"]
         # Photos of several sizes are cropped on the host.
-        overrides += ["--config.data.augment=scale_crop", "--config.data.scale=(36,40)"]
+        overrides += [
+            "--config.data.augment=scale_crop",
+            f"--config.data.scale=({side + 4},{side + 8})",
+        ]
     config = load_config(spec, overrides)
     run = build(config)
     state = first_state(run, config)
