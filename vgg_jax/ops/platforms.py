@@ -14,7 +14,7 @@ def every_platform() -> Any:
     """Returns a context in which programs are traced for all platforms.
 
     To export a program, or to compile it for devices that are not here. It takes longer: every form
-    of every operation is traced and differentiated, which is a sixth of the time to start a run.
+    of every operation is traced and differentiated.
     """
     return _every(True)
 
