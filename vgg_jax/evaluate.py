@@ -65,7 +65,7 @@ def _measure(args: argparse.Namespace, overrides: list[str]) -> dict[str, Any]:
     from vgg_jax.evaluation.accuracy import measure_accuracy
     from vgg_jax.runs.record import environment
     from vgg_jax.training.export_run import load_run
-    from vgg_jax.weights.store import load_weights
+    from vgg_jax.weights.loading import load_weights
     from vgg_jax.xla import enable_compilation_cache
 
     enable_compilation_cache()

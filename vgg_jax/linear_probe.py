@@ -67,7 +67,7 @@ def _measure(args: argparse.Namespace, overrides: list[str]) -> dict[str, Any]:
     # Imported late: --help and a mistyped argument answer at once.
     from vgg_jax.features.linear_probe import classify_linearly, few_a_class, image_descriptors
     from vgg_jax.runs.record import environment
-    from vgg_jax.weights.store import load_weights
+    from vgg_jax.weights.loading import load_weights
     from vgg_jax.xla import enable_compilation_cache
 
     enable_compilation_cache()

@@ -38,7 +38,7 @@ def main(argv: list[str]) -> int:
     args = parser.parse_args(argv)
 
     # Imported late: --help answers at once.
-    from vgg_jax.weights.store import load_weights
+    from vgg_jax.weights.loading import load_weights
     from vgg_jax.xla import enable_compilation_cache
 
     enable_compilation_cache()
