@@ -72,7 +72,9 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self._note()
         body = self._body()
-        if self.path == "/api/repos/create":
+        if "Authorization" not in self.headers:
+            self._answer(401)
+        elif self.path == "/api/repos/create":
             asked = json.loads(body)
             repository = f"{asked['organization']}/{asked['name']}"
             if repository not in self.hub.repositories:

@@ -144,7 +144,7 @@ def hub_errors(address: Address) -> Generator[None]:
         ) from error
     except errors.EntryNotFoundError as error:
         raise UserError(f"{repository} has no file {address.file}") from error
-    except (errors.HTTPError, OSError, ValueError) as error:
+    except (errors.HTTPError, errors.XetDownloadError, OSError, ValueError, RuntimeError) as error:
         reason = quoted(str(error).partition("\n")[0])
         raise UserError(f"{address} failed: {type(error).__name__} {reason}") from error
 
