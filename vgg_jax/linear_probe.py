@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 def main(argv: list[str]) -> int:
     """Runs the command line; returns its exit status."""
     parser = CommandParser("vgg_jax.linear_probe", __doc__)
-    parser.add_argument("--weights", required=True, help="weights file; see vgg_jax.convert")
+    parser.add_argument("--weights", required=True, help="weights file or hf://owner/name")
     parser.add_argument("--train", type=Path, help="class folders of training images")
     parser.add_argument("--test", type=Path, help="class folders of test images")
     parser.add_argument("--config", help="config file whose data is used")

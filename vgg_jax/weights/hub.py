@@ -26,7 +26,8 @@ CARD_FILE = "README.md"
 CONFIG_FILE = "config.json"  # of timm
 
 _ADDRESS = re.compile(r"hf://([\w.-]+/[\w.-]+)(?:@([^/@]+))?(?:/([^@]+))?")
-_CHUNK = 2**22
+_REFUSED = (401, 403)  # status codes: who are you, and no
+_CHUNK = 2**22  # bytes
 
 
 class Address(NamedTuple):
@@ -145,6 +146,10 @@ def hub_errors(address: Address) -> Generator[None]:
     except errors.EntryNotFoundError as error:
         raise UserError(f"{repository} has no file {address.file}") from error
     except (errors.HTTPError, errors.XetDownloadError, OSError, ValueError, RuntimeError) as error:
+        if isinstance(error, errors.HfHubHTTPError) and error.response.status_code in _REFUSED:
+            raise UserError(
+                f"the Hub refuses {repository}: `hf auth login` with a token that may do this"
+            ) from error
         reason = quoted(str(error).partition("\n")[0])
         raise UserError(f"{address} failed: {type(error).__name__} {reason}") from error
 
