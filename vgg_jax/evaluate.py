@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 def main(argv: list[str]) -> int:
     """Runs the command line; returns its exit status."""
     parser = CommandParser("vgg_jax.evaluate", __doc__)
-    parser.add_argument("--weights", action="append", default=[], help="file or hf://owner/name; repeatable")
+    parser.add_argument(
+        "--weights", action="append", default=[], help="file or hf:// address; repeatable"
+    )
     parser.add_argument("--workdir", action="append", default=[], help="run; repeatable")
     data = parser.add_mutually_exclusive_group()
     data.add_argument("--folder", type=Path, help="class folders of images")
