@@ -107,6 +107,7 @@ def base() -> ConfigDict:
     config.log = ConfigDict()
     config.log.every_steps = 50
     config.log.stuck_after_steps = 2000  # warn when the loss is still that of guessing; 0 is off
+    config.log.trackers = ()  # mlflow, wandb: write the numbers there too
 
     config.probe = ConfigDict()
     config.probe.every_steps = 0  # measure gradients layer by layer into probes/; 0 is off

@@ -27,7 +27,7 @@ def get_config(argument: str = "") -> ConfigDict:
     # Imported late: only with a weights file is JAX needed to make a config.
     from vgg_jax.models import MODEL_KEYS
     from vgg_jax.training.pretrained import input_settings
-    from vgg_jax.weights.store import describe_weights
+    from vgg_jax.weights.loading import describe_weights
 
     file, *words = argument.split(",")
     if not file:

@@ -12,7 +12,7 @@ from vgg_jax.config import load_config
 from vgg_jax.convert import main
 from vgg_jax.errors import UserError
 from vgg_jax.training.loop import train
-from vgg_jax.weights.store import load_weights
+from vgg_jax.weights.loading import load_weights
 
 ROOT = Path(__file__).parent.parent
 NARROW = [

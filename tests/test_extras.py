@@ -19,7 +19,7 @@ ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 MODULES = {"opencv-python-headless": "cv2", "scikit-learn": "sklearn", "pillow": "PIL"}
 # Those that say themselves what to install, and those that a dependency of ours depends on.
-SAYS_ITSELF = {"argcomplete", "h5py", "ray", "torch"}
+SAYS_ITSELF = {"argcomplete", "h5py", "huggingface_hub", "mlflow", "ray", "torch", "wandb"}
 BROUGHT = {"absl", "cycler", "google", "numpy", "orbax", "scipy"}
 
 

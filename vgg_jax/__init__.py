@@ -29,7 +29,9 @@ if TYPE_CHECKING:
         vgg19,
         vgg19_bn,
     )
-    from vgg_jax.weights.store import load_weights, save_weights
+    from vgg_jax.weights.loading import load_weights
+    from vgg_jax.weights.publishing import push_to_hub
+    from vgg_jax.weights.store import save_weights
 
 __version__ = "0.1.0"
 __all__ = [
@@ -40,6 +42,7 @@ __all__ = [
     "list_models",
     "load_weights",
     "predict",
+    "push_to_hub",
     "save_weights",
     "vgg11",
     "vgg11_bn",
@@ -61,7 +64,9 @@ _HOMES = {
         *("create_model", "vgg11", "vgg11_bn", "vgg13", "vgg13_bn"),
         *("vgg16", "vgg16_bn", "vgg19", "vgg19_bn"),
     ),
-    "vgg_jax.weights.store": ("load_weights", "save_weights"),
+    "vgg_jax.weights.loading": ("load_weights",),
+    "vgg_jax.weights.publishing": ("push_to_hub",),
+    "vgg_jax.weights.store": ("save_weights",),
 }
 
 

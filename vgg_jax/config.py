@@ -33,6 +33,7 @@ _BATCH_NORM = "_bn"  # at the end of a name, as torchvision has it, for the word
 _LATER_KEYS: dict[str, Any] = {
     "init": {"weights": None, "fresh": []},
     "data": {"channel_order": "RGB", "cutout": 0, "on_error": "raise"},
+    "log": {"trackers": []},
     "optimizer": {"rates": [], "frozen": []},
 }
 

@@ -7,10 +7,12 @@
     python -m vgg_jax.convert --from=run runs/vgg16-digits digits.safetensors
     python -m vgg_jax.convert --to=torchvision vgg16.safetensors vgg16.pth
     python -m vgg_jax.convert --to=stablehlo vgg16.safetensors vgg16.stablehlo
+    python -m vgg_jax.convert --to=hub --licence=apache-2.0 digits.safetensors hf://owner/name
 
 Layouts: torchvision and timm (.safetensors; .pth with the extra `torch`), keras (.h5), caffe
-(.caffemodel and its .npz conversions), and run: a run directory of vgg_jax.train. Local files only,
-and no code in them is run.
+(.caffemodel and its .npz conversions), and run: a run directory of vgg_jax.train. SRC may be an
+address hf://owner/name[@revision][/file]. No code in a file is run. --to=hub uploads the weights
+with a model card; --accuracy takes what vgg_jax.evaluate --json wrote about them.
 """
 
 import argparse
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
     from vgg_jax.models import VGG
 
 SOURCES = ("caffe", "keras", "run", "timm", "torchvision")
-TARGETS = ("stablehlo", "torchvision")
+TARGETS = ("hub", "stablehlo", "torchvision")
 IMAGE_SIZE = 224  # of every published network
 
 
@@ -39,6 +41,9 @@ def main(argv: list[str]) -> int:
     network.add_argument("--variant", help="with --from: A, B, D or E; vgg16, vgg16_bn, ...")
     network.add_argument("--config", help="with --from: a config file, for another network")
     parser.add_argument("--norm", default="none", help="with --variant: batch for a BN network")
+    parser.add_argument("--licence", help="with --to=hub: as the Hub names it, such as cc-by-4.0")
+    parser.add_argument("--accuracy", type=Path, metavar="JSON", help="with --to=hub: for the card")
+    parser.add_argument("--private", action="store_true", help="with --to=hub: if it is new")
     parser.add_argument("source", metavar="SRC")
     parser.add_argument("destination", metavar="DST")
     # Apart from the rest: argparse would take what follows them for more of them.
@@ -51,7 +56,9 @@ def main(argv: list[str]) -> int:
     if overrides and args.config is None:
         raise UserError(f"{overrides[0]} changes a config: give --config=FILE, not --variant")
 
-    if args.target is not None:
+    if args.target == "hub":
+        _push(args)
+    elif args.target is not None:
         _export(args.target, args.source, args.destination)
     else:
         _import(args, overrides)
@@ -60,6 +67,7 @@ def main(argv: list[str]) -> int:
 
 def _import(args: argparse.Namespace, overrides: list[str]) -> None:
     # Imported late: --help and a mistyped name answer at once.
+    from vgg_jax.weights.hub import local_path
     from vgg_jax.weights.importing import import_weights
     from vgg_jax.weights.store import network_tensors, save_weights
 
@@ -70,7 +78,8 @@ def _import(args: argparse.Namespace, overrides: list[str]) -> None:
 
         weights, _, _ = load_run(Path(args.source))
     else:
-        weights = import_weights(args.source, args.layout, _network(args, overrides))
+        source = local_path(args.source)
+        weights = import_weights(source, args.layout, _network(args, overrides))
     save_weights(args.destination, weights)
     preprocessing = weights.preprocessing
     print(
@@ -96,7 +105,7 @@ def _network(args: argparse.Namespace, overrides: list[str]) -> "VGG":
 
 def _export(target: str, source: str, destination: str) -> None:
     from vgg_jax.weights.exporting import export_stablehlo, export_torchvision
-    from vgg_jax.weights.store import load_weights
+    from vgg_jax.weights.loading import load_weights
 
     weights = load_weights(source)
     if target == "torchvision":
@@ -108,6 +117,24 @@ def _export(target: str, source: str, destination: str) -> None:
         f"wrote {destination}. Its images: {p.channel_order} in 0..{255 * p.scale:g}, minus "
         f"{p.mean}, over {p.std}"
     )
+
+
+def _push(args: argparse.Namespace) -> None:
+    from vgg_jax.json_files import read_object
+    from vgg_jax.weights.loading import load_weights
+    from vgg_jax.weights.publishing import push_to_hub
+
+    if args.licence is None:
+        raise UserError("--to=hub needs the licence of the weights: give --licence=apache-2.0, ...")
+    accuracy = read_object(args.accuracy) if args.accuracy is not None else None
+    address = push_to_hub(
+        load_weights(args.source),
+        args.destination,
+        licence=args.licence,
+        accuracy=accuracy,
+        private=args.private,
+    )
+    print(f"wrote {address}")
 
 
 if __name__ == "__main__":

@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 def main(argv: list[str]) -> int:
     """Runs the command line; returns its exit status."""
     parser = CommandParser("vgg_jax.evaluate", __doc__)
-    parser.add_argument("--weights", action="append", default=[], help="weights file; repeatable")
+    parser.add_argument(
+        "--weights", action="append", default=[], help="file or hf:// address; repeatable"
+    )
     parser.add_argument("--workdir", action="append", default=[], help="run; repeatable")
     data = parser.add_mutually_exclusive_group()
     data.add_argument("--folder", type=Path, help="class folders of images")
@@ -65,7 +67,7 @@ def _measure(args: argparse.Namespace, overrides: list[str]) -> dict[str, Any]:
     from vgg_jax.evaluation.accuracy import measure_accuracy
     from vgg_jax.runs.record import environment
     from vgg_jax.training.export_run import load_run
-    from vgg_jax.weights.store import load_weights
+    from vgg_jax.weights.loading import load_weights
     from vgg_jax.xla import enable_compilation_cache
 
     enable_compilation_cache()

@@ -17,7 +17,7 @@ from vgg_jax.errors import UserError
 def main(argv: list[str]) -> int:
     """Runs the command line; returns its exit status."""
     parser = CommandParser("vgg_jax.extract", __doc__)
-    parser.add_argument("--weights", required=True, help="weights file; see vgg_jax.convert")
+    parser.add_argument("--weights", required=True, help="weights file or hf://owner/name")
     parser.add_argument("--endpoints", required=True, help="such as relu4_2,pool5,relu7")
     parser.add_argument("--batch_size", type=int, default=16, help="images per batch; default 16")
     parser.add_argument("out", metavar="OUT.npz", type=Path)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 def main(argv: list[str]) -> int:
     """Runs the command line; returns its exit status."""
     parser = CommandParser("vgg_jax.linear_probe", __doc__)
-    parser.add_argument("--weights", required=True, help="weights file; see vgg_jax.convert")
+    parser.add_argument("--weights", required=True, help="weights file or hf://owner/name")
     parser.add_argument("--train", type=Path, help="class folders of training images")
     parser.add_argument("--test", type=Path, help="class folders of test images")
     parser.add_argument("--config", help="config file whose data is used")
@@ -67,7 +67,7 @@ def _measure(args: argparse.Namespace, overrides: list[str]) -> dict[str, Any]:
     # Imported late: --help and a mistyped argument answer at once.
     from vgg_jax.features.linear_probe import classify_linearly, few_a_class, image_descriptors
     from vgg_jax.runs.record import environment
-    from vgg_jax.weights.store import load_weights
+    from vgg_jax.weights.loading import load_weights
     from vgg_jax.xla import enable_compilation_cache
 
     enable_compilation_cache()

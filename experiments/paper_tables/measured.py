@@ -160,7 +160,7 @@ def _keep_probabilities(
     from vgg_jax.cli import show_progress
     from vgg_jax.evaluation.accuracy import aligned_labels
     from vgg_jax.evaluation.probabilities import dataset_probabilities
-    from vgg_jax.weights.store import load_weights
+    from vgg_jax.weights.loading import load_weights
 
     net = load_weights(weights)
     print(f"{weights.name}, {protocol} at {scale}", flush=True)

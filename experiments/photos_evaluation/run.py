@@ -24,7 +24,8 @@ from vgg_jax.evaluation.probabilities import dataset_probabilities
 from vgg_jax.runs.experiments import ExperimentParser, measured_once, stored
 from vgg_jax.runs.record import record
 from vgg_jax.runs.tables import markdown
-from vgg_jax.weights.store import Weights, load_weights
+from vgg_jax.weights.loading import load_weights
+from vgg_jax.weights.store import Weights
 from vgg_jax.xla import enable_compilation_cache
 
 BATCH_SIZE = 16

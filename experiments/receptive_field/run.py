@@ -56,7 +56,7 @@ def measure_maps(preset: Preset, out: Path, weights: Path | None, photos: Path |
         print("without --weights and --photos: no trained VGG-19", flush=True)
     elif not (out / tables.VGG19).exists():
         from experiments.photos_evaluation.run import open_photos
-        from vgg_jax.weights.store import load_weights
+        from vgg_jax.weights.loading import load_weights
 
         opened = open_photos(photos, preset.seeds * preset.photos)
         rows = maps.of_vgg19(load_weights(weights), opened, preset)

@@ -22,7 +22,8 @@ from vgg_jax.errors import UserError
 from vgg_jax.features.normalization import normalize_weights
 from vgg_jax.features.style import minimize, transfer_objective
 from vgg_jax.runs.record import Record
-from vgg_jax.weights.store import Weights, load_weights
+from vgg_jax.weights.loading import load_weights
+from vgg_jax.weights.store import Weights
 from vgg_jax.xla import enable_compilation_cache
 
 MODULE = "experiments.style_transfer.run"

@@ -41,7 +41,8 @@ from vgg_jax.runs.tables import markdown
 from vgg_jax.training.export_run import load_run
 from vgg_jax.training.loop import train
 from vgg_jax.training.state import init_variables
-from vgg_jax.weights.store import Weights, load_weights
+from vgg_jax.weights.loading import load_weights
+from vgg_jax.weights.store import Weights
 from vgg_jax.xla import enable_compilation_cache
 
 CONFIGS = {"cifar10": "configs/vgg16.py:cifar10", "digits": "configs/vgg16.py:digits"}

@@ -17,7 +17,8 @@ from vgg_jax.errors import UserError
 from vgg_jax.evaluation.accuracy import measure_accuracy
 from vgg_jax.models import build_model
 from vgg_jax.training.state import init_variables
-from vgg_jax.weights.store import Weights, load_weights, save_weights
+from vgg_jax.weights.loading import load_weights
+from vgg_jax.weights.store import Weights, save_weights
 
 
 @pytest.fixture(scope="module")

@@ -157,6 +157,7 @@ def test_fine_tuning_from_a_file(tmp_path):
         ("vgg16", {"learning_rate": "fast"}, r"of type float"),
         ("vgg16", {"num_classes": 2}, r"labels run from 0 to 2"),
         ("vgg16", {"probe_every_steps": 2}, r"give workdir=DIR"),
+        ("vgg16", {"trackers": ("mlflow",)}, r"trackers keep their ids .* give workdir=DIR"),
         ("vgg16", {"data": (np.zeros((4, 8, 8, 3)), [0, 1, 0, 1])}, r"Floats of 0\.\.1 become so"),
         ("vgg16", {"data": np.zeros((4, 8, 8, 3))}, r"data takes two arrays"),
         ("vgg16", {"validation": images_of(8)[:1]}, r"validation takes two arrays"),

@@ -12,7 +12,8 @@ from vgg_jax.runs.directory import StorageError, Workdir
 from vgg_jax.training.diagnosis import NonFiniteError, Watch
 from vgg_jax.training.optimizers import Plateau
 from vgg_jax.training.setup import build, first_state
-from vgg_jax.training.writers import Events, Recorder
+from vgg_jax.training.trackers import TRACKERS
+from vgg_jax.training.writers import Recorder
 
 LOSSES = [4.0, 2.0, 3.0, 1.0, 0.5]  # of the steps 1, 2, ...
 SCORES = {"loss": 0.25, "top1": 0.5, "top5": 0.75, "examples": 359}
@@ -21,6 +22,30 @@ SCORES = {"loss": 0.25, "top1": 0.5, "top5": 0.75, "examples": 359}
 @pytest.fixture
 def config(small_run):
     return small_run("--config.steps=5", "--config.log.every_steps=2")
+
+
+@pytest.fixture
+def tracker(monkeypatch):
+    """What a tracker was told, if a config names "mlflow"."""
+    told: list = []
+
+    class Tracker:
+        where = "here"
+
+        def __init__(self, workdir, config):
+            self.steps: dict[str, int] = {}
+
+        def write(self, lines):
+            told.extend(lines)
+
+        def finish(self, summary, files):
+            told.append((summary, [path.name for path in files]))
+
+        def close(self):
+            told.append("closed")
+
+    monkeypatch.setitem(TRACKERS, "mlflow", Tracker)
+    return told
 
 
 @pytest.fixture
@@ -140,7 +165,23 @@ def test_a_resumed_run_keeps_what_was_and_drops_what_it_makes_again(
     assert not (tmp_path / "metrics.tmp").exists()
 
 
-def test_other_processes_write_and_show_nothing(recorder, state, tmp_path, capsys):
+def test_trackers_get_what_is_written_and_the_end(recorder, state, config, tracker, tmp_path):
+    config.log.trackers = ("mlflow",)
+    with recorder() as writer:
+        for step in (1, 2):
+            writer.dispatched(state, step, measured(step))
+        writer.read(state)
+        writer.ended({"exit_reason": "finished"})
+    (line,) = metrics(tmp_path)
+    written = (line.pop("step"), line)
+    assert tracker == [written, ({"exit_reason": "finished"}, ["metrics.jsonl"]), "closed"]
+    tracker.clear()
+    with recorder(start=2):
+        assert tracker == [written]  # it says that it has nothing
+
+
+def test_other_processes_write_and_show_nothing(recorder, state, config, tracker, tmp_path, capsys):
+    config.log.trackers = ("mlflow",)
     with recorder(main=False) as writer:
         for step in (1, 2):
             writer.dispatched(state, step, measured(step))
@@ -148,7 +189,9 @@ def test_other_processes_write_and_show_nothing(recorder, state, tmp_path, capsy
         writer.evaluated(2, SCORES)
         assert writer.last["train/loss"] == 3.0
         assert writer.last["eval/top1"] == 0.5
+        writer.ended({"exit_reason": "finished"})
     assert [path.name for path in tmp_path.iterdir()] == [".lock"]
+    assert tracker == []
     assert capsys.readouterr().out == ""
 
 
@@ -171,17 +214,3 @@ def test_a_folder_that_goes_is_noticed_before_a_line_is_written(recorder, state,
     assert not tmp_path.exists()
     tmp_path.with_name("away").rename(tmp_path)
     assert (tmp_path / "metrics.jsonl").read_text() == ""
-
-
-def test_events_of_a_second_start_hide_those_of_the_first(tmp_path):
-    for start, value in ((0, 1.0), (2, 2.0)):
-        events = Events(tmp_path, start)
-        for step in (1, 2, 3):
-            if step > start:
-                events.write(step, {"a": value, "b": -value})
-        events.close()
-    assert len(list(tmp_path.iterdir())) == 2
-    assert shown_by_tensorboard(tmp_path) == [
-        *((1, "a", 1.0), (1, "b", -1.0), (2, "a", 1.0), (2, "b", -1.0)),
-        *((3, "a", 2.0), (3, "b", -2.0)),
-    ]

@@ -13,7 +13,8 @@ from vgg_jax.errors import UserError
 from vgg_jax.models import build_model
 from vgg_jax.weights.exporting import export_stablehlo, export_torchvision
 from vgg_jax.weights.importing import import_weights
-from vgg_jax.weights.store import load_weights, save_weights
+from vgg_jax.weights.loading import load_weights
+from vgg_jax.weights.store import save_weights
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,8 @@ from tests.weights.nets import network
 from vgg_jax.data.preprocessing import Preprocessing
 from vgg_jax.errors import UserError
 from vgg_jax.weights.importing import import_weights
-from vgg_jax.weights.store import load_weights, save_weights
+from vgg_jax.weights.loading import load_weights
+from vgg_jax.weights.store import save_weights
 
 
 def test_metadata_survives_the_store(tmp_path):

@@ -12,7 +12,7 @@ from tests.models.nets import init
 from vgg_jax.data.preprocessing import Preprocessing
 from vgg_jax.errors import UserError
 from vgg_jax.models import VGG
-from vgg_jax.weights.store import Weights, load_weights, network_tensors, save_weights
+from vgg_jax.weights.store import Weights, network_tensors, read_weights, save_weights
 
 MODEL = VGG(
     stages=("3-4, LRN", "3-8, 1-8"),
@@ -44,7 +44,7 @@ def saved(weights, tmp_path):
 
 
 def test_everything_comes_back(weights, saved):
-    loaded = load_weights(saved)
+    loaded = read_weights(saved)
     assert loaded.model == MODEL
     assert loaded.preprocessing == PREPROCESSING
     assert loaded.class_names == ("a", "ü", "c")
@@ -111,7 +111,7 @@ def rewritten(path, change_tensors=None, **metadata):
 def test_damage_is_named(saved, damage, message):
     damage(saved)
     with pytest.raises(UserError, match=f"(?s){message}"):
-        load_weights(saved)
+        read_weights(saved)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
@@ -121,8 +121,8 @@ def test_values_that_are_not_finite_are_refused_unless_asked_for(saved, value):
 
     rewritten(saved, spoil)
     with pytest.raises(UserError, match=r"1 of 6 values of fc7/bias are not finite"):
-        load_weights(saved)
-    loaded = load_weights(saved, allow_non_finite=True)
+        read_weights(saved)
+    loaded = read_weights(saved, allow_non_finite=True)
     np.testing.assert_equal(np.asarray(loaded.variables["params"]["fc7"]["bias"])[2], value)
 
 
@@ -130,13 +130,13 @@ def test_values_that_are_not_finite_are_refused_unless_asked_for(saved, value):
     ("name", "message"),
     [
         ("net", r"no weights file net: did you mean net\.safetensors\?"),
-        ("vgg16", r"none are downloaded.*\n.*--variant=vgg16 vgg16\.pth vgg16\.safetensors"),
+        ("vgg16", r"an address hf:.*\n.*--variant=vgg16 vgg16\.pth vgg16\.safetensors"),
         ("vgg16_bn.safetensors", r"\n.*--variant=vgg16_bn vgg16_bn\.pth vgg16_bn\.safetensors"),
-        ("imagenet", r"none are downloaded.*\n.*--variant=D vgg16\.pth vgg16\.safetensors"),
+        ("imagenet", r"an address hf:.*\n.*--variant=D vgg16\.pth vgg16\.safetensors"),
         ("other.safetensors", r"no weights file other\.safetensors$"),
     ],
 )
 def test_a_file_that_is_not_there_says_what_to_type(saved, monkeypatch, name, message):
     monkeypatch.chdir(saved.parent)
     with pytest.raises(UserError, match=message):
-        load_weights(name)
+        read_weights(name)

@@ -17,7 +17,8 @@ from vgg_jax import predict
 from vgg_jax.data.folder import FolderSource, imagenet_classes
 from vgg_jax.evaluation.probabilities import dataset_probabilities
 from vgg_jax.features.predict_command import main
-from vgg_jax.weights.store import Weights, load_weights
+from vgg_jax.weights.loading import load_weights
+from vgg_jax.weights.store import Weights
 
 pytestmark = pytest.mark.xdist_group("vgg19")
 

@@ -9,7 +9,8 @@ import numpy as np
 from vgg_jax.data.preprocessing import Encoded
 from vgg_jax.errors import UserError
 from vgg_jax.evaluation.probabilities import class_probabilities
-from vgg_jax.weights.store import Weights, load_weights
+from vgg_jax.weights.loading import load_weights
+from vgg_jax.weights.store import Weights
 
 BATCH = 16
 

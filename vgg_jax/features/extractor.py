@@ -12,7 +12,8 @@ import numpy as np
 from vgg_jax.data.preprocessing import Encoded, Preprocessing
 from vgg_jax.errors import UserError, unknown_name
 from vgg_jax.models import VGG
-from vgg_jax.weights.store import Weights, load_weights
+from vgg_jax.weights.loading import load_weights
+from vgg_jax.weights.store import Weights
 
 _KERAS = re.compile(r"block(\d)_(?:conv(\d)|pool)")
 

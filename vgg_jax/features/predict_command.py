@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 def main(argv: list[str]) -> int:
     """Runs the command line; returns its exit status."""
     parser = CommandParser("vgg_jax.predict", __doc__)
-    parser.add_argument("--weights", required=True, help="weights file; see vgg_jax.convert")
+    parser.add_argument("--weights", required=True, help="weights file or hf://owner/name")
     parser.add_argument("--top", type=int, default=5, help="number of classes to print; default 5")
     parser.add_argument("--json", action="store_true", help="one JSON object per line")
     parser.add_argument("--explain", action="store_true", help="write IMAGE.explained.png too")
@@ -38,7 +38,7 @@ def main(argv: list[str]) -> int:
     args = parser.parse_args(argv)
 
     # Imported late: --help answers at once.
-    from vgg_jax.weights.store import load_weights
+    from vgg_jax.weights.loading import load_weights
     from vgg_jax.xla import enable_compilation_cache
 
     enable_compilation_cache()

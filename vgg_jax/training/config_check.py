@@ -31,6 +31,7 @@ from vgg_jax.models.domains import (
 from vgg_jax.models.vgg import FIELDS, MATMUL_PRECISIONS
 from vgg_jax.training.optimizers import OPTIMIZERS, SCHEDULES
 from vgg_jax.training.parallel import MODES
+from vgg_jax.training.trackers import TRACKERS
 
 _LISTED = 8  # problems told at once
 
@@ -94,6 +95,7 @@ DOMAINS: dict[str, Domain] = {
     "checkpoint.keep": Whole(1),
     "log.every_steps": Whole(1),
     "log.stuck_after_steps": _interval,
+    "log.trackers": Each(OneOf(TRACKERS)),
     "probe.every_steps": _interval,
     "parallel.mode": OneOf(MODES),
     "parallel.model": Whole(1),

@@ -90,6 +90,8 @@ def fit(
     whole = _with_arrays(config, train_source, scored, keep=workdir is not None, changes=changes)
     if whole.probe.every_steps and workdir is None:
         raise UserError("probe_every_steps writes to the run directory: give workdir=DIR, too")
+    if whole.log.trackers and workdir is None:
+        raise UserError("trackers keep their ids in the run directory: give workdir=DIR, too")
     if whole.deterministic:
         make_deterministic()
     with _folder(workdir) as folder:

@@ -123,6 +123,7 @@ def train(
                 held.check()
                 with storing(workdir / SUMMARY_FILE):
                     write_json(workdir / SUMMARY_FILE, summary)
+            recorder.ended(summary)
     return summary
 
 

@@ -12,14 +12,8 @@ from vgg_jax.errors import UserError
 from vgg_jax.models import VGG
 from vgg_jax.training.param_filters import first_match
 from vgg_jax.training.state import TrainState
-from vgg_jax.weights.store import (
-    Weights,
-    describe_weights,
-    flat_tensors,
-    load_weights,
-    nested_variables,
-    network_tensors,
-)
+from vgg_jax.weights.loading import describe_weights, load_weights
+from vgg_jax.weights.store import Weights, flat_tensors, nested_variables, network_tensors
 
 # What a tensor's shape does not tell of the convolutional part.
 _NETWORK_FIELDS = ("norm", "activation", "pooling", "residual")

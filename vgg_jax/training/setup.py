@@ -33,6 +33,7 @@ from vgg_jax.training.steps import (
     make_eval_step,
     make_train_step,
 )
+from vgg_jax.training.trackers import check_installed
 
 
 class Parts(NamedTuple):
@@ -139,6 +140,7 @@ def build(config: ConfigDict, sources: tuple[Source, Source] | None = None) -> R
       UserError: whatever in the config cannot be honoured.
     """
     check_config(config)
+    check_installed(config.log.trackers)
     if config.model.num_classes is None:
         sources = sources or _open_sources(config)
         config = with_classes(config, _data_classes(sources))

@@ -1,34 +1,22 @@
-"""Where a run's numbers go: metrics.jsonl, TensorBoard events, and the terminal or the log."""
+"""A run's numbers on their way from the devices to the sinks, and to the terminal or the log."""
 
-import contextlib
-import json
-import os
 import time
-from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 from ml_collections import ConfigDict
-from tensorboardX.event_file_writer import EventsWriter
-from tensorboardX.proto.event_pb2 import Event, SessionLog
-from tensorboardX.summary import scalar
 
 from vgg_jax.data.sources import data_name
 from vgg_jax.progress import Progress
-from vgg_jax.runs.directory import (
-    METRICS_FILE,
-    TENSORBOARD,
-    Workdir,
-    readable_metrics,
-    storing,
-)
+from vgg_jax.runs.directory import Workdir, readable_metrics
 from vgg_jax.training.diagnosis import Watch
 from vgg_jax.training.optimizers import Plateau
 from vgg_jax.training.setup import Run
+from vgg_jax.training.sinks import Events, JsonLines, Sink, Values
 from vgg_jax.training.state import TrainState
 from vgg_jax.training.steps import Metrics
-
-Values = dict[str, float]
+from vgg_jax.training.trackers import Tracking
 
 
 class Recorder:
@@ -51,7 +39,7 @@ class Recorder:
         start: int,
         started: float,
     ) -> None:
-        """Opens `metrics.jsonl` and `tensorboard/`; drops lines past step `start`, made again now.
+        """Opens the sinks; drops the lines past step `start`, which are made again now.
 
         Args:
           config: of the run.
@@ -63,7 +51,7 @@ class Recorder:
           started: `time.perf_counter()` when the command started.
 
         Raises:
-          StorageError: `metrics.jsonl` cannot be written, now or later.
+          StorageError: the run directory cannot be written, now or later.
         """
         self._config = config
         self._run = run
@@ -71,23 +59,19 @@ class Recorder:
         self._watch = watch
         self._started = started
         self._workdir = workdir
-        self._lines = self._events = None
+        self._sinks: list[Sink] = []
+        self._trackers: list[Tracking] = []
         self.last: Values = {}
         self._evaluated: set[float] = set()
+        kept: list[Values] = []
         damaged: list[str] = []
         if workdir is not None:
-            path = workdir.path / METRICS_FILE
             lines, damaged = readable_metrics(workdir.path)
             kept = [line for line in lines if line["step"] <= start]
             for line in kept:
                 self.last |= {name: value for name, value in line.items() if name != "step"}
             self._evaluated = {line["step"] for line in kept if "eval/top1" in line}
-            with storing(path):
-                partial = path.with_suffix(".tmp")
-                partial.write_text("".join(json.dumps(line) + "\n" for line in kept))
-                partial.replace(path)
-                self._lines = path.open("a")
-                self._events = Events(workdir.path / TENSORBOARD, start)
+            self._sinks = [JsonLines(workdir.path, kept), Events(workdir.path, start)]
         self._progress = Progress(start, run.total_steps, enabled=workdir is not None)
         self._pending: tuple[int, Metrics] | None = None
         self._steps: list[Values] = []  # since the last line of metrics
@@ -97,17 +81,18 @@ class Recorder:
         self.first_step_seconds: float | None = None
         for complaint in damaged:
             self.say(f"{complaint}; dropped")
+        if workdir is not None:
+            for name in dict.fromkeys(config.log.trackers):
+                self._trackers.append(Tracking(name, workdir.path, config, kept, self.say))
+            self._sinks += self._trackers
 
     def __enter__(self) -> "Recorder":
         return self
 
     def __exit__(self, *error: object) -> None:
+        for sink in self._sinks:
+            sink.close()
         self._progress.close()
-        if self._lines is not None and self._events is not None:
-            with contextlib.suppress(OSError):  # every line was flushed, or has been reported
-                self._lines.close()
-            with contextlib.suppress(OSError):
-                self._events.close()
 
     @property
     def images_per_second(self) -> float | None:
@@ -158,6 +143,11 @@ class Recorder:
             f"({scores['examples']:,} examples, {self._run.eval_data.crop})"
         )
 
+    def ended(self, summary: dict[str, Any]) -> None:
+        """Gives the trackers what is in `summary.json`, and the files of the run."""
+        for tracker in self._trackers:
+            tracker.finish(summary)
+
     def _read(self, state: TrainState, dispatch: tuple[int, Metrics] | None) -> None:
         if dispatch is None:
             return
@@ -196,39 +186,7 @@ class Recorder:
 
     def _write(self, step: int, line: Values) -> None:
         self.last |= line
-        if self._workdir is None or self._lines is None or self._events is None:
-            return
-        self._workdir.check()
-        with storing(self._workdir.path / METRICS_FILE):
-            self._lines.write(json.dumps({"step": step, **line}) + "\n")
-            self._lines.flush()
-            self._events.write(step, line)
-
-
-class Events:
-    """TensorBoard's file of events, written by the thread that calls.
-
-    The thread of tensorboardX's own `SummaryWriter` dies of a full disk, and what calls it then
-    waits for ever.
-    """
-
-    def __init__(self, folder: Path, start: int) -> None:
-        """Begins a file; TensorBoard will hide what earlier ones have past step `start`."""
-        folder.mkdir(exist_ok=True)
-        # Two starts within a second would get the same name, and the second overwrite the first.
-        self._writer = EventsWriter(str(folder / "events"), f".{os.getpid()}.{start}")
-        purge = Event(step=start + 1, session_log=SessionLog(status=SessionLog.START))
-        purge.wall_time = time.time()
-        self._writer.write_event(purge)
-        self._writer.flush()
-
-    def write(self, step: int, values: Values) -> None:
-        """Writes scalars by name and hands them to the file system."""
-        for name, value in values.items():
-            event = Event(step=step, wall_time=time.time(), summary=scalar(name, value))
-            self._writer.write_event(event)
-        self._writer.flush()
-
-    def close(self) -> None:
-        """Closes the file."""
-        self._writer.close()
+        if self._workdir is not None:
+            self._workdir.check()
+        for sink in self._sinks:
+            sink.write(step, line)

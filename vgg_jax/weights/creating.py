@@ -7,7 +7,8 @@ from typing import Any, overload
 from vgg_jax.errors import UserError, unknown_name
 from vgg_jax.models import MODEL_KEYS, VGG, build_model
 from vgg_jax.models.variants import network_fields, resolve_stages
-from vgg_jax.weights.store import Weights, load_weights
+from vgg_jax.weights.loading import load_weights
+from vgg_jax.weights.store import Weights
 
 IMAGE_SIZE = 224  # of every published network
 
@@ -43,8 +44,8 @@ def create_model(
 
     Args:
       name: one of `list_models()`: "vgg16", "vgg16_bn", ..., the paper's "D" or "plain-34".
-      weights: a weights file of that network. What it computes is in the file then, so that
-        nothing else is to be given.
+      weights: a weights file of that network, or an address as `load_weights` takes. What it
+        computes is in the file then, so that nothing else is to be given.
       image_size: side in pixels of the images that the head covers, a multiple of 32.
       compute_dtype: "float32" or "bfloat16"; parameters are float32 in both.
       **fields: of `VGG`: num_classes, head ("cifar" for small images), dropout, width, ...
@@ -66,8 +67,8 @@ def create_model(
         return _loaded(name, named, weights)
     if "pretrained" in fields:
         raise UserError(
-            "create_model takes no pretrained: nothing is downloaded. Convert a published file by "
-            "python -m vgg_jax.convert,\nthen give weights=FILE.safetensors"
+            "create_model takes no pretrained: give weights='hf://timm/vgg16.tv_in1k' or the like, "
+            "or weights=FILE\nthat python -m vgg_jax.convert made of a published one"
         )
     for field in fields:
         if field not in MODEL_KEYS:

@@ -140,6 +140,12 @@ def read_safetensors(path: str | PathLike[str]) -> tuple[dict[str, np.ndarray], 
         return {name: file.get_tensor(name) for name in sorted(file.keys())}, file.metadata() or {}
 
 
+def read_metadata(path: str | PathLike[str]) -> dict[str, str]:
+    """Returns the metadata of a `.safetensors` file; raises as `read_safetensors` does."""
+    with _opened(path) as file:
+        return file.metadata() or {}
+
+
 @contextlib.contextmanager
 def _opened(path: str | PathLike[str]) -> Generator[Any]:
     """Opens a `.safetensors` file; what goes wrong while it is read is for the user to fix."""
@@ -165,13 +171,13 @@ def _instead(path: str | PathLike[str]) -> str:
         return ""
     variant, name = (name, name) if named else ("D", "vgg16")
     return (
-        ": weights are files, and none are downloaded. Convert one:\n"
+        ": give a file or an address hf://owner/name; convert a published file by\n"
         f"python -m vgg_jax.convert --from=torchvision --variant={variant} {name}.pth "
         f"{name}{SUFFIX}"
     )
 
 
-def load_weights(path: str | PathLike[str], *, allow_non_finite: bool = False) -> Weights:
+def read_weights(path: str | PathLike[str], *, allow_non_finite: bool = False) -> Weights:
     """Reads a weights file that `save_weights` or `python -m vgg_jax.convert` wrote.
 
     Args:
@@ -182,7 +188,7 @@ def load_weights(path: str | PathLike[str], *, allow_non_finite: bool = False) -
       UserError: the file is missing, truncated, of another kind, its tensors do not fit the
         network that it describes, or they have values that are not finite.
     """
-    weights = describe_weights(path)
+    weights = read_description(path)
     tensors, _ = read_safetensors(path)
     if not allow_non_finite:
         check_finite(tensors, path)
@@ -190,11 +196,11 @@ def load_weights(path: str | PathLike[str], *, allow_non_finite: bool = False) -
     return dataclasses.replace(weights, variables=variables)
 
 
-def describe_weights(path: str | PathLike[str]) -> Weights:
+def read_description(path: str | PathLike[str]) -> Weights:
     """Reads a weights file but for its tensors: `variables` holds `jax.ShapeDtypeStruct`s.
 
     Raises:
-      UserError: as `load_weights`, but for values.
+      UserError: as `read_weights`, but for values.
     """
     with _opened(path) as file:
         metadata = file.metadata() or {}
