@@ -71,8 +71,9 @@ def nets(weights: Weights) -> Iterator[tuple[str, int, Weights]]:
     swapped = dataclasses.replace(weights.preprocessing, channel_order=order)
     yield "imported, fed BGR", 0, dataclasses.replace(weights, preprocessing=swapped)
     images = jnp.zeros((1, *(weights.model.smallest_image,) * 2, 3))
+    initialize = jax.jit(weights.model.init)
     for seed in SEEDS:
-        variables = jax.jit(weights.model.init)(jax.random.key(seed), images)
+        variables = initialize(jax.random.key(seed), images)
         yield "random", seed, dataclasses.replace(weights, variables=variables)
 
 

@@ -7,6 +7,7 @@ import numpy as np
 from scipy.stats import rankdata
 
 from experiments.perceptual_distance.distortions import STRENGTHS, UNITS
+from vgg_jax.evaluation.scoring import wilson_interval
 from vgg_jax.reporting.plots import COLORS, figure
 from vgg_jax.runs.tables import Table, markdown, mean_interval, read_table, select
 
@@ -104,23 +105,22 @@ def rank_correlations(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     return np.sum(centred[0] * centred[1], 1) / (lengths[0] * lengths[1])
 
 
-def worse_fraction(values: dict[str, np.ndarray], metric: str, pair: tuple[Cell, Cell]) -> float:
-    """Returns the fraction of photos for which a metric calls the first cell the worse one."""
-    first, second = (distance(values, metric)[:, CELLS.index(cell)] for cell in pair)
-    return float(np.mean(first > second))
-
-
 def found_pairs(values: dict[str, np.ndarray], other: str) -> list[tuple[Cell, Cell]]:
     """Returns the pairs that LPIPS and another metric rank most oppositely, each distortion once.
 
     The first of a pair is what LPIPS calls worse. The measure is the smaller one of the two
     majorities.
     """
-    candidates = [
-        (min(worse_fraction(values, "lpips", pair), 1 - worse_fraction(values, other, pair)), pair)
-        for pair in itertools.permutations(CELLS, 2)
-        if pair[0][0] != pair[1][0]
-    ]
+    perceptual, others = (distance(values, metric) for metric in ("lpips", other))
+    candidates = []
+    for pair in itertools.permutations(CELLS, 2):
+        first, second = (CELLS.index(cell) for cell in pair)
+        if pair[0][0] != pair[1][0]:
+            majorities = (
+                np.mean(perceptual[:, first] > perceptual[:, second]),
+                np.mean(others[:, first] < others[:, second]),
+            )
+            candidates.append((min(majorities), pair))
     chosen: dict[tuple[str, str], tuple[Cell, Cell]] = {}
     for _, pair in sorted(candidates, key=lambda each: -each[0]):
         chosen.setdefault((pair[0][0], pair[1][0]), pair)
@@ -141,8 +141,9 @@ def pairs(values: dict[str, np.ndarray]) -> str:
             row = [why, *cells]
             for metric in METRICS:
                 worse = distance(values, metric)[:, column]
-                mean, spread = mean_interval(100.0 * (worse[:, 0] > worse[:, 1]))
-                row.append(f"{mean:.1f} ± {spread:.1f}")
+                count = int(np.sum(worse[:, 0] > worse[:, 1]))
+                low, high = wilson_interval(count, len(worse))
+                row.append(f"{100 * count / len(worse):.1f} ({100 * low:.0f} to {100 * high:.0f})")
             rows.append(row)
     names = [f"{name.split()[0]}, first is worse [%]" for name, _ in METRICS.values()]
     return markdown(["pair", "first", "second", *names], rows, "lllrrr")
