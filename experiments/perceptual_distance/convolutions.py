@@ -29,8 +29,9 @@ ENDPOINTS = ("conv1_1", "pool1", "pool5")
 SIDE = 112  # pixels
 BATCH_SIZE = 20
 POSITIONS = 12  # of a photo, in the first two
-GROUPS = 4  # of photos, for intervals
+GROUP = 25  # photos, for intervals
 SEEDS = (0, 1, 2)  # of random weights, and of the folds
+IMPORTED, SWAPPED = "imported", "imported, fed BGR"
 ANIMALS = 398  # ImageNet's classes 0 to 397
 
 
@@ -47,12 +48,13 @@ def compare(weights: Weights, vgg19: Weights, data_dir: Path, count: int) -> Ite
     examples = [source[index] for index in range(len(source))]
     photos = np.stack([resize_shortest(each["image"], SIDE)[:SIDE, :SIDE] for each in examples])
     animal = np.array([each["label"] < ANIMALS for each in examples])
+    groups = max(2, len(photos) // GROUP)
     theirs = features(vgg19, photos)
     yield from classification("VGG-19", 0, theirs["pool5"], animal)
     for net, seed, each in nets(weights):
         ours = features(each, photos)
         yield from classification(net, seed, ours["pool5"], animal)
-        for group, members in enumerate(np.array_split(np.arange(len(photos)), GROUPS)):
+        for group, members in enumerate(np.array_split(np.arange(len(photos)), groups)):
             described = {"net": net, "seed": seed, "group": group}
             for name in ENDPOINTS:
                 pair = [values[name][members] for values in (ours, theirs)]
@@ -66,10 +68,10 @@ def compare(weights: Weights, vgg19: Weights, data_dir: Path, count: int) -> Ite
 
 def nets(weights: Weights) -> Iterator[tuple[str, int, Weights]]:
     """Yields what is compared with VGG-19: name, seed, weights."""
-    yield "imported", 0, weights
+    yield IMPORTED, 0, weights
     order = {"RGB": "BGR", "BGR": "RGB"}[weights.preprocessing.channel_order]
     swapped = dataclasses.replace(weights.preprocessing, channel_order=order)
-    yield "imported, fed BGR", 0, dataclasses.replace(weights, preprocessing=swapped)
+    yield SWAPPED, 0, dataclasses.replace(weights, preprocessing=swapped)
     images = jnp.zeros((1, *(weights.model.smallest_image,) * 2, 3))
     initialize = jax.jit(weights.model.init)
     for seed in SEEDS:

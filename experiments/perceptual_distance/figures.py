@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import rankdata
 
+from experiments.perceptual_distance.convolutions import IMPORTED, SWAPPED
 from experiments.perceptual_distance.distortions import STRENGTHS, UNITS
 from vgg_jax.evaluation.scoring import wilson_interval
 from vgg_jax.reporting.plots import COLORS, figure
@@ -156,23 +157,27 @@ def convolutions(table: Table) -> str:
         *(("best correlation", name) for name in ("conv1_1", "pool1")),
         ("animals told from things", "pool5"),
     ]
+    samples = {
+        net: [_samples(select(table, net=net, quantity=q, endpoint=e)) for q, e in quantities]
+        for net in dict.fromkeys(table["net"])
+    }
+    pair = zip(samples[IMPORTED], samples[SWAPPED], strict=True)
+    samples["imported, RGB minus BGR"] = [right - wrong for right, wrong in pair]
     rows = []
-    for net in dict.fromkeys(table["net"]):
-        row = [net]
-        for quantity, endpoint in quantities:
-            found = select(table, net=net, quantity=quantity, endpoint=endpoint)
-            seeds = np.unique(found["seed"])
-            samples = found["value"]
-            if len(seeds) > 1:
-                samples = np.array([select(found, seed=seed)["value"].mean() for seed in seeds])
-            if not len(samples):
-                row.append("")
-                continue
-            mean, spread = mean_interval(samples)
-            row.append(f"{mean:.3f} ± {spread:.3f}")
-        rows.append(row)
+    for net, columns in samples.items():
+        intervals = (mean_interval(values) for values in columns if len(values))
+        cells = [f"{mean:.3f} ± {spread:.3f}" for mean, spread in intervals]
+        rows.append([net, *[""] * (len(quantities) - len(cells)), *cells])
     head = ["net", *(f"{quantity}, {endpoint}" for quantity, endpoint in quantities)]
     return markdown(head, rows, "lrrrrrr")
+
+
+def _samples(table: Table) -> np.ndarray:
+    """Returns the values by group; of several seeds the mean over groups of each."""
+    seeds = np.unique(table["seed"])
+    if len(seeds) < 2:
+        return table["value"]
+    return np.array([select(table, seed=seed)["value"].mean() for seed in seeds])
 
 
 def _plot(values: dict[str, np.ndarray], path: Path) -> None:

@@ -31,7 +31,7 @@ from vgg_jax.weights.store import Weights, load_weights
 from vgg_jax.xla import enable_compilation_cache
 
 # Photos whose distances are measured, and whose features are compared with VGG-19's.
-PRESETS = {"quick": (20, 40), "full": (500, 100)}
+PRESETS = {"quick": (20, 40), "full": (500, 300)}
 SEEDS = (0, 1, 2)  # of the noise
 BATCH_SIZE = 20
 
