@@ -23,14 +23,15 @@ WIDTH = 1 / 16
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Narrow nets D and E, and a data folder with photos.csv and photos/."""
+    """Two narrow nets D, to compile only once, and a data folder with photos.csv and photos/."""
     root = tmp_path_factory.mktemp("perceptual")
-    for variant in "DE":
-        fields = {"variant": variant, "head": "linear", "num_classes": 1, "width": WIDTH}
-        model = build_model(fields, image_size=32)
-        variables = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
+    fields = {"variant": "D", "head": "linear", "num_classes": 1, "width": WIDTH}
+    model = build_model(fields, image_size=32)
+    initialize = jax.jit(model.init)
+    for seed in (0, 1):
+        variables = initialize(jax.random.key(seed), jnp.zeros((1, 32, 32, 3)))
         weights = Weights(model, variables, Preprocessing(37, 32, **NORMALIZATION), ("none",))
-        save_weights(root / f"{variant}.safetensors", weights)
+        save_weights(root / f"{seed}.safetensors", weights)
     (root / "photos").mkdir()
     rng = np.random.default_rng(0)
     with (root / "photos.csv").open("w", newline="") as file:
@@ -76,11 +77,11 @@ def test_measures_once_resumes_and_redraws(folder, tmp_path, monkeypatch):
     channels = {"relu1_2": 4, "relu2_2": 8, "relu3_3": 16, "relu4_3": 32, "relu5_3": 32}
     linear = {name: jnp.ones(count) for name, count in channels.items()}
     monkeypatch.setattr(run, "load_lpips", lambda: linear)
-    arguments = [f"--weights={folder}/D.safetensors", f"--data_dir={folder}", f"--out={tmp_path}"]
+    arguments = [f"--weights={folder}/0.safetensors", f"--data_dir={folder}", f"--out={tmp_path}"]
     assert run.main(arguments) == 0
     monkeypatch.setitem(run.PRESETS, "quick", (PHOTOS, COMPARED))
     before = read_table(tmp_path / figures.DISTANCES)
-    assert run.main([*arguments, f"--vgg19={folder}/E.safetensors"]) == 0
+    assert run.main([*arguments, f"--vgg19={folder}/1.safetensors"]) == 0
 
     table = read_table(tmp_path / figures.DISTANCES)
     cells = len(figures.CELLS) + 2 * len(STRENGTHS["noise"])  # three seeds
@@ -108,6 +109,6 @@ def test_says_what_is_missing(folder, tmp_path):
     with pytest.raises(UserError, match="--weights=FILE"):
         run.main([f"--data_dir={folder}", f"--out={tmp_path}"])
     with pytest.raises(UserError, match=r"no photos\.csv"):
-        run.main([f"--weights={folder}/D.safetensors", f"--data_dir={tmp_path}"])
+        run.main([f"--weights={folder}/0.safetensors", f"--data_dir={tmp_path}"])
     with pytest.raises(UserError, match="no stored results"):
         run.main(["--redraw", f"--out={tmp_path}"])
