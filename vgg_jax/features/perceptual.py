@@ -5,9 +5,14 @@ and means of their program (jcjohnson/fast-neural-style: train.lua, StyleLoss.lu
 `vgg_jax.features.style` uses the same two with Gatys' layers and weights.
 
 Zhang et al. (2018), arXiv 1801.03924: LPIPS, version 0.1, as in richzhang/PerceptualSimilarity.
+Features of VGG-16 are scaled to unit length over channels; their squared difference is weighted by
+channel, averaged over positions and summed over five layers. The weights of the channels, trained
+on judgements of people, are in `data/lpips_vgg.safetensors` (BSD-2, `data/LICENSE.lpips`).
 """
 
+import functools
 from os import PathLike
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -17,8 +22,8 @@ from vgg_jax.data.preprocessing import Preprocessing
 from vgg_jax.errors import UserError
 from vgg_jax.features.extractor import compute_endpoints
 from vgg_jax.models import VGG
-from vgg_jax.weights.store import Weights, check_tensors
-from vgg_jax.weights.torchvision import read_state_dict
+from vgg_jax.weights.store import Weights, check_finite, check_tensors, write_safetensors
+from vgg_jax.weights.torchvision import NORMALIZATION, read_state_dict
 
 CONTENT_LAYER = "relu3_3"
 STYLE_LAYERS = ("relu1_2", "relu2_2", "relu3_3", "relu4_3")
@@ -27,6 +32,7 @@ STYLE_WEIGHT = 5.0
 
 # The layers that LPIPS compares, and their channels in VGG-16.
 LPIPS_CHANNELS = {"relu1_2": 64, "relu2_2": 128, "relu3_3": 256, "relu4_3": 512, "relu5_3": 512}
+LPIPS_FILE = Path(__file__).parent / "data" / "lpips_vgg.safetensors"
 
 Arrays = dict[str, jax.Array]
 
@@ -134,19 +140,20 @@ def johnson_loss(
     return content_weight * content + style_weight * style
 
 
-def load_lpips(path: str | PathLike[str]) -> Arrays:
-    """Reads the linear weights of LPIPS for VGG-16 from a local file.
+def load_lpips(path: str | PathLike[str] = LPIPS_FILE) -> Arrays:
+    """Reads the linear layers of LPIPS for VGG-16 from a local file.
 
     Args:
       path: the authors' `weights/v0.1/vgg.pth` (needs PyTorch), or the same tensors as
-        `.safetensors`: `lin0.model.1.weight` to `lin4.model.1.weight`, (1, C, 1, 1) each.
+        `.safetensors`: `lin0.model.1.weight` to `lin4.model.1.weight`, (1, C, 1, 1) each. By
+        default the authors', which are part of this package.
 
     Returns:
       By layer, a weight for each channel: (C,).
 
     Raises:
       UserError: the file is missing, truncated or of another kind, holds other tensors, or a
-        weight is negative.
+        weight is negative or not finite.
     """
     shapes = {
         f"lin{index}.model.1.weight": (1, channels, 1, 1)
@@ -154,6 +161,7 @@ def load_lpips(path: str | PathLike[str]) -> Arrays:
     }
     tensors = read_state_dict(path)
     check_tensors({name: tensor.shape for name, tensor in tensors.items()}, shapes, path)
+    check_finite(tensors, path)
     for name, tensor in tensors.items():
         if tensor.min() < 0:
             raise UserError(f"{name} in {path} has negative weights: these are not those of LPIPS")
@@ -163,44 +171,108 @@ def load_lpips(path: str | PathLike[str]) -> Arrays:
     }
 
 
-def lpips(weights: Weights, linear: Arrays, first: np.ndarray, second: np.ndarray) -> jax.Array:
+def save_lpips(path: str | PathLike[str], linear: Arrays) -> None:
+    """Writes linear layers as a `.safetensors` file for `load_lpips`.
+
+    Raises:
+      UserError: the file cannot be written.
+    """
+    tensors = {
+        f"lin{index}.model.1.weight": np.asarray(values).reshape(1, -1, 1, 1)
+        for index, values in enumerate(linear.values())
+    }
+    write_safetensors(path, tensors, {"format": "LPIPS 0.1"})
+
+
+def lpips(
+    first: jax.Array | np.ndarray,
+    second: jax.Array | np.ndarray,
+    weights: Weights,
+    linear: Arrays | None = None,
+) -> jax.Array:
     """Computes the perceptual distance of pairs of pictures.
 
-    To train with it, call `compute_endpoints` and `lpips_distance` in a jitted step.
+    Compiled once per shape, and differentiable in both pictures. In a jitted function of your own,
+    call `lpips_loss`, which takes the parameters as an argument.
 
     Args:
-      weights: of VGG-16. The published linear weights belong to torchvision's; to others, Caffe's
-        for example, the numbers are not comparable. The scaling of the input that LPIPS
-        describes is torchvision's normalisation.
-      linear: from `load_lpips`.
-      first: (N, H, W, 3) RGB of 0..255, 32 pixels or more.
+      first: RGB of 0..255, uint8 or float (N, H, W, 3), 32 pixels or more.
       second: of the same shape.
+      weights: of torchvision's VGG-16 (`convert --from=lpips` or `--from=torchvision`).
+      linear: a weight for each channel by layer; by default the authors', which belong to
+        torchvision's weights alone.
 
     Returns:
       float32 (N,), 0 for equal pictures.
 
     Raises:
-      UserError: shapes that differ, pictures too small, or a network without such layers.
+      UserError: shapes that differ, pictures too small, a network without such layers, or, with
+        the authors' linear layers, weights whose images are not normalised as torchvision's are:
+        the input scaling of LPIPS is that normalisation.
     """
     if first.shape != second.shape:
         raise UserError(f"pictures of {first.shape} and {second.shape}: give pairs of one shape")
-    both = [
+    if linear is None:
+        linear = load_lpips()
+        normalization = {name: getattr(weights.preprocessing, name) for name in NORMALIZATION}
+        if normalization != NORMALIZATION or weights.preprocessing.channel_order != "RGB":
+            raise UserError(
+                "the published linear layers of LPIPS belong to torchvision's VGG-16, and these "
+                "weights take other images: give torchvision's, or `linear` layers of their own"
+            )
+    return lpips_loss(
+        weights.variables,
+        first,
+        second,
+        linear,
+        model=weights.model,
+        preprocessing=weights.preprocessing,
+    )
+
+
+@functools.partial(jax.jit, static_argnames=("model", "preprocessing"))
+def lpips_loss(
+    variables: dict,
+    first: jax.Array | np.ndarray,
+    second: jax.Array | np.ndarray,
+    linear: Arrays,
+    *,
+    model: VGG,
+    preprocessing: Preprocessing,
+) -> jax.Array:
+    """Computes what `lpips` does, for the jitted step of a network that is trained with it.
+
+    Args:
+      variables: of VGG-16 (see `compute_endpoints`).
+      first: RGB of 0..255, (N, H, W, 3).
+      second: of the same shape.
+      linear: from `load_lpips`.
+      model: the network.
+      preprocessing: of its weights.
+
+    Returns:
+      float32 (N,).
+
+    Raises:
+      UserError: the network has no such layers, or the pictures are too small.
+    """
+    features = [
         compute_endpoints(
-            weights.variables,
+            variables,
             pictures,
-            model=weights.model,
-            preprocessing=weights.preprocessing,
+            model=model,
+            preprocessing=preprocessing,
             endpoints=tuple(linear),
         )
         for pictures in (first, second)
     ]
     for layer, values in linear.items():
-        if both[0][layer].shape[-1:] != values.shape:
+        if features[0][layer].shape[-1:] != values.shape:
             raise UserError(
-                f"{layer} has {both[0][layer].shape[-1]} channels, and linear weights for "
+                f"{layer} has {features[0][layer].shape[-1]} channels, and linear weights for "
                 f"{len(values)}: give weights of vgg16"
             )
-    return lpips_distance(*both, linear)
+    return lpips_distance(*features, linear)
 
 
 @jax.jit

@@ -13,6 +13,7 @@ from vgg_jax.models import VGG
 from vgg_jax.weights.caffe import read_caffe
 from vgg_jax.weights.keras import read_keras
 from vgg_jax.weights.layouts import Contents, our_tensors
+from vgg_jax.weights.lpips import read_lpips
 from vgg_jax.weights.store import Weights, check_finite, nested_variables
 from vgg_jax.weights.torchvision import read_timm, read_torchvision
 
@@ -21,6 +22,7 @@ LAYOUTS: dict[str, Callable[[str | PathLike[str], VGG], Contents]] = {
     "timm": read_timm,
     "keras": read_keras,
     "caffe": read_caffe,
+    "lpips": read_lpips,
 }
 
 
@@ -28,8 +30,8 @@ def import_weights(path: str | PathLike[str], layout: str, model: VGG) -> Weight
     """Reads a file in a published layout.
 
     The colour order of the weights is kept, and told by their preprocessing. Images are resized to
-    8/7 of the network's side and cropped, as 256 and 224 pixels are. With 1000 classes, the names
-    are ImageNet's; else the class numbers.
+    8/7 of the network's side and cropped, as 256 and 224 pixels are. Where the layout names no
+    classes, the names of 1000 are ImageNet's; else the class numbers.
 
     Args:
       path: a local file.
@@ -49,7 +51,7 @@ def import_weights(path: str | PathLike[str], layout: str, model: VGG) -> Weight
     preprocessing = Preprocessing(
         resize=round(crop * 256 / 224), crop=crop, **contents.normalization
     )
-    names = tuple(imagenet_classes().values())
+    names = contents.class_names or tuple(imagenet_classes().values())
     if model.num_classes != len(names):
         names = tuple(str(index) for index in range(model.num_classes))
     origin = {"layout": layout, "file": Path(path).name, "kernel_order": contents.kernel_order}

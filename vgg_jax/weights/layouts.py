@@ -82,12 +82,14 @@ class Contents:
       specs: the file's tensor for each of ours, by our names.
       kernel_order: "OIHW" or "HWIO"; matrices are flattened in the same spirit.
       normalization: the fields of `Preprocessing` that say what the network is fed.
+      class_names: where the layout knows them; else empty.
     """
 
     arrays: dict[str, np.ndarray]
     specs: Specs
     kernel_order: str
     normalization: dict[str, Any]
+    class_names: tuple[str, ...] = ()
 
 
 def layer_specs(
@@ -117,17 +119,7 @@ def layer_specs(
             "published layouts have three fully connected layers: use model.head 'imagenet' "
             f"with two hidden sizes, not {model.head!r} with {list(model.head_layers)}"
         )
-    unlike = {"activation": "relu", "pooling": "max", "residual": False}
-    for field, published in unlike.items():
-        if getattr(model, field) != published:
-            raise UserError(
-                f"published layouts have model.{field} {published!r}, not {getattr(model, field)!r}"
-            )
-    if any(conv.lrn for stage in model.conv_stages for conv in stage):
-        raise UserError(
-            "A-LRN has no published weights, and Caffe's normalisation is another formula: "
-            "use variant A"
-        )
+    check_stages(model)
     specs = {}
     for ours, shape in network_tensors(model).items():
         layer, leaf = ours.split("/")
@@ -140,6 +132,21 @@ def layer_specs(
             matrix=layer in matrices,
         )
     return specs
+
+
+def check_stages(model: VGG) -> None:
+    """Raises UserError for convolutional stages that no published layout has."""
+    unlike = {"activation": "relu", "pooling": "max", "residual": False}
+    for field, published in unlike.items():
+        if getattr(model, field) != published:
+            raise UserError(
+                f"published layouts have model.{field} {published!r}, not {getattr(model, field)!r}"
+            )
+    if any(conv.lrn for stage in model.conv_stages for conv in stage):
+        raise UserError(
+            "A-LRN has no published weights, and Caffe's normalisation is another formula: "
+            "use variant A"
+        )
 
 
 def our_tensors(contents: Contents, path: str | PathLike[str]) -> dict[str, np.ndarray]:
