@@ -1,0 +1,75 @@
+"""Gradients at the start, and what a trained net loses with a layer."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments.depth_limit.nets import CONVOLUTIONS, Net, draw, forward
+from experiments.depth_limit.training import Data, Runs, test
+from vgg_jax.probes.statistics import root_mean_square
+from vgg_jax.rng import stream_key
+from vgg_jax.training.steps import cross_entropy
+
+BATCH = 64  # images behind a gradient
+
+
+def gradients(net: Net, data: Data, seeds: int) -> list[dict[str, Any]]:
+    """Returns a row per seed and place: the RMS of dL/dx at the ends of the blocks.
+
+    Place 0 is what enters the first block, b what leaves block b.
+    """
+    rows = []
+    for seed in range(seeds):
+        chosen = np.random.default_rng(seed).permutation(len(data.labels))[:BATCH]
+        images, labels = data.normalized(data.images[chosen]), data.labels[chosen]
+        found = _gradient_program(net)(stream_key(seed, "params"), images, labels)
+        rows += [
+            {"seed": seed, "block": block, "value": float(value)}
+            for block, value in enumerate(np.asarray(found))
+        ]
+    return rows
+
+
+@functools.lru_cache(maxsize=1)
+def _gradient_program(net: Net) -> Callable[..., jax.Array]:
+    @jax.jit
+    def measure(key: jax.Array, images: jax.Array, labels: jax.Array) -> jax.Array:
+        params = draw(net, key)
+
+        def loss(nudges: jax.Array) -> jax.Array:
+            return cross_entropy(forward(net, params, images, nudges=nudges)[0], labels)
+
+        zeros = jnp.zeros((net.blocks + 1, len(images), *net.map_shape))
+        return jax.vmap(root_mean_square)(jax.grad(loss)(zeros))
+
+    return measure
+
+
+def lesions(net: Net, runs: Runs, data: Data) -> list[dict[str, Any]]:
+    """Returns a row per run and lesion: the accuracy without one layer, or without one block.
+
+    "layer" counts from 1 and is 0 where the whole block is gone.
+    """
+    rows = []
+    for block in range(net.blocks):
+        for layer in range(CONVOLUTIONS + 1):
+            kept = np.ones((net.blocks, CONVOLUTIONS), bool)
+            kept[block, slice(None) if layer == 0 else layer - 1] = False
+            accuracies = test(net, runs.params, data, jnp.asarray(kept))
+            rows += [
+                {
+                    "seed": seed,
+                    "block": block + 1,
+                    "layer": layer,
+                    "intact": float(intact),
+                    "accuracy": float(accuracy),
+                }
+                for seed, intact, accuracy in zip(
+                    runs.seeds, runs.accuracies, accuracies, strict=True
+                )
+            ]
+    return rows
