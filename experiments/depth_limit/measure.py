@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.depth_limit.nets import CONVOLUTIONS, Net, draw, forward
-from experiments.depth_limit.training import Data, Runs, test
+from experiments.depth_limit.training import Data, Runs, accuracies
 from vgg_jax.probes.statistics import root_mean_square
 from vgg_jax.rng import stream_key
 from vgg_jax.training.steps import cross_entropy
@@ -59,7 +59,7 @@ def lesions(net: Net, runs: Runs, data: Data) -> list[dict[str, Any]]:
         for layer in range(CONVOLUTIONS + 1):
             kept = np.ones((net.blocks, CONVOLUTIONS), bool)
             kept[block, slice(None) if layer == 0 else layer - 1] = False
-            accuracies = test(net, runs.params, data, jnp.asarray(kept))
+            found = accuracies(net, runs.params, data, jnp.asarray(kept))
             rows += [
                 {
                     "seed": seed,
@@ -68,8 +68,6 @@ def lesions(net: Net, runs: Runs, data: Data) -> list[dict[str, Any]]:
                     "intact": float(intact),
                     "accuracy": float(accuracy),
                 }
-                for seed, intact, accuracy in zip(
-                    runs.seeds, runs.accuracies, accuracies, strict=True
-                )
+                for seed, intact, accuracy in zip(runs.seeds, runs.accuracies, found, strict=True)
             ]
     return rows

@@ -59,14 +59,6 @@ def measure(preset: Preset, out: Path, data_dir: Path | None) -> int:
         )
 
     measured = 0
-    for channels, layers, kind in itertools.product(
-        preset.gradient_channels, preset.gradient_layers, KINDS
-    ):
-        cell = {"kind": kind, "layers": layers, "channels": channels}
-        if lacks(report.GRADIENTS, **cell):
-            net = make_net(kind, layers, channels, data)
-            add(report.GRADIENTS, gradients(net, data, preset.gradient_seeds), **cell)
-            measured += 1
     for layers, kind in itertools.product(preset.layers, KINDS):
         cell = {"kind": kind, "layers": layers}
         if lacks(report.RUNS, **cell):
@@ -76,6 +68,14 @@ def measure(preset: Preset, out: Path, data_dir: Path | None) -> int:
             if layers == preset.lesion_layers and lacks(report.LESIONS, **cell):
                 add(report.LESIONS, lesions(net, runs, data), **cell)
             add(report.RUNS, rows, **cell)
+            measured += 1
+    for channels, layers, kind in itertools.product(
+        preset.gradient_channels, preset.gradient_layers, KINDS
+    ):
+        cell = {"kind": kind, "layers": layers, "channels": channels}
+        if lacks(report.GRADIENTS, **cell):
+            net = make_net(kind, layers, channels, data)
+            add(report.GRADIENTS, gradients(net, data, preset.gradient_seeds), **cell)
             measured += 1
     return measured
 

@@ -189,7 +189,9 @@ def train(
         (data.images, data.labels, data.mean, data.deviation),
     )
     found = jax.device_get((rates, losses, hits))
-    return Runs(seeds, relative_rates, found[0], trained, *found[1:], test(net, trained, data))
+    return Runs(
+        seeds, relative_rates, found[0], trained, *found[1:], accuracies(net, trained, data)
+    )
 
 
 def _order(seed: int, count: int, preset: Preset) -> np.ndarray:
@@ -243,7 +245,7 @@ def _norm(tree: Params) -> jax.Array:
     return jnp.sqrt(sum(jnp.sum(jnp.square(norms)) for norms in kernel_norms(tree).values()))
 
 
-def test(net: Net, params: Params, data: Data, kept: jax.Array | None = None) -> np.ndarray:
+def accuracies(net: Net, params: Params, data: Data, kept: jax.Array | None = None) -> np.ndarray:
     """Returns the test accuracy of each run (runs,); `kept` as in `nets.forward`.
 
     Batch norm uses the statistics of `REFERENCE` training images in the whole net.
