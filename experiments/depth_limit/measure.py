@@ -1,6 +1,7 @@
 """Gradients at the start, and what a trained net loses with a layer."""
 
 import functools
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -8,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.depth_limit.nets import CONVOLUTIONS, Net, draw, forward
+from experiments.depth_limit.nets import CONVOLUTIONS, Net, Params, drawing, forward
 from experiments.depth_limit.training import Data, Runs, accuracies
 from vgg_jax.probes.statistics import root_mean_square
 from vgg_jax.rng import stream_key
@@ -23,10 +24,12 @@ def gradients(net: Net, data: Data, seeds: int) -> list[dict[str, Any]]:
     Place 0 is what enters the first block, b what leaves block b.
     """
     rows = []
+    draws = drawing(net)(jnp.stack([stream_key(seed, "params") for seed in range(seeds)]))
     for seed in range(seeds):
+        params = jax.tree.map(operator.itemgetter(seed), draws)
         chosen = np.random.default_rng(seed).permutation(len(data.labels))[:BATCH]
         images, labels = data.normalized(data.images[chosen]), data.labels[chosen]
-        found = _gradient_program(net)(stream_key(seed, "params"), images, labels)
+        found = _gradient_program(net)(params, images, labels)
         rows += [
             {"seed": seed, "block": block, "value": float(value)}
             for block, value in enumerate(np.asarray(found))
@@ -37,9 +40,7 @@ def gradients(net: Net, data: Data, seeds: int) -> list[dict[str, Any]]:
 @functools.lru_cache(maxsize=1)
 def _gradient_program(net: Net) -> Callable[..., jax.Array]:
     @jax.jit
-    def measure(key: jax.Array, images: jax.Array, labels: jax.Array) -> jax.Array:
-        params = draw(net, key)
-
+    def measure(params: Params, images: jax.Array, labels: jax.Array) -> jax.Array:
         def loss(nudges: jax.Array) -> jax.Array:
             return cross_entropy(forward(net, params, images, nudges=nudges)[0], labels)
 

@@ -9,7 +9,9 @@ as for 11. The activation comes before each convolution (He et al. 2016b, arXiv 
 """
 
 import dataclasses
+import functools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -18,6 +20,7 @@ import jax.numpy as jnp
 from vgg_jax.models.initializers import get_initializer
 from vgg_jax.ops.conv import patches
 from vgg_jax.ops.pool import max_pool
+from vgg_jax.xla import DRAWING, on_cpu
 
 KINDS: dict[str, dict[str, Any]] = {
     "plain": {},
@@ -102,6 +105,12 @@ def draw(net: Net, key: jax.Array) -> Params:
                 "shift": jnp.zeros((*many_of, width)),
             }
     return params
+
+
+@functools.lru_cache(maxsize=2)
+def drawing(net: Net) -> Callable[[jax.Array], Params]:
+    """Returns the compiled `draw` for keys (runs,): parameters with a leading axis over them."""
+    return jax.jit(jax.vmap(functools.partial(draw, net)), compiler_options=on_cpu(DRAWING))
 
 
 def forward(

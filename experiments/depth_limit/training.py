@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.depth_limit.nets import KINDS, Net, Params, draw, forward, kernel_norms
+from experiments.depth_limit.nets import KINDS, Net, Params, drawing, forward, kernel_norms
 from experiments.depth_limit.presets import Preset
 from experiments.trainability.cells import MOMENTUM
 from vgg_jax.data.arrays import open_digits, open_npz
@@ -175,9 +175,7 @@ def train(
     warm_up: float = 0.0,
 ) -> Runs:
     """Trains a run per seed and rate: momentum SGD, the rate falling linearly to zero."""
-    params = jax.vmap(functools.partial(draw, net))(
-        jnp.stack([stream_key(seed, "params") for seed in seeds])
-    )
+    params = drawing(net)(jnp.stack([stream_key(seed, "params") for seed in seeds]))
     batches = np.stack([_order(seed, len(data.labels), preset) for seed in seeds])
     time = np.arange(preset.steps) / preset.steps
     schedule = np.minimum(time / warm_up, 1.0) if warm_up else 1.0
