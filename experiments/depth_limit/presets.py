@@ -14,7 +14,7 @@ class Preset:
       steps: of training.
       batch_size: of training.
       relative_rates: first steps tried, as a share of the weights' norm.
-      lanes: runs at a time: it divides the number of rates, and as many seeds get the best one.
+      lanes: runs at a time: it divides the number of rates, and is the number of further seeds.
       gradient_layers: depths whose gradients are measured at the start.
       gradient_channels: widths at which.
       gradient_seeds: draws of the weights for that.
@@ -44,8 +44,8 @@ PRESETS = {
         8,
         200,
         32,
-        (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1),
-        4,
+        (3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1),
+        3,
         (11, 19, 35, 51, 101),
         (8, 32),
         8,
@@ -58,7 +58,7 @@ PRESETS = {
         32,
         4000,
         128,
-        (3e-4, 1e-3, 3e-3, 1e-2),
+        (1e-3, 3e-3, 1e-2, 3e-2),
         4,
         (11, 19, 35, 51, 101),
         (32,),

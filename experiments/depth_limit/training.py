@@ -135,10 +135,11 @@ def tuned(
     adjust: Adjust | None = None,
     warm_up: float = 0.0,
 ) -> tuple[list[dict[str, Any]], Runs]:
-    """Tries every rate with seed 0, and trains `lanes` more seeds at the best one.
+    """Tries every rate with seed 0, then trains `lanes` more seeds, and chooses a rate by these.
 
-    The best rate is that of the least training loss at the end. Every row says whether its rate is
-    the chosen one.
+    The seeds begin at the rate that has the least training loss at the end with seed 0, and go
+    down from rate to rate for as long as their mean loss falls: what one seed bears, others may
+    not. Every row says whether its rate is the chosen one.
 
     Args:
       net: what to train.
@@ -155,13 +156,19 @@ def tuned(
     shared = {"adjust": adjust, "warm_up": warm_up}
     for first in range(0, len(rates), lanes):
         rows += train(net, data, preset, [0] * lanes, rates[first : first + lanes], **shared).rows()
-    best = min(rows, key=lambda row: row["loss"] if math.isfinite(row["loss"]) else math.inf)
-    chosen = [float(best["relative_rate"])] * lanes
-    runs = train(net, data, preset, range(1, lanes + 1), chosen, **shared)
-    rows += runs.rows()
-    return [
-        row | {"chosen": int(row["relative_rate"] == best["relative_rate"])} for row in rows
-    ], runs
+    losses = [row["loss"] if math.isfinite(row["loss"]) else math.inf for row in rows]
+    runs, least, chosen = None, math.inf, ""
+    for place in range(int(np.argmin(losses)), -1, -1):
+        others = train(
+            net, data, preset, range(1, lanes + 1), rates[place : place + 1] * lanes, **shared
+        )
+        rows += others.rows()
+        mean = others.losses[:, -WINDOW:].mean()
+        if runs is None or mean < least or not math.isfinite(least):
+            least, runs, chosen = mean, others, f"{rates[place]:g}"
+        else:
+            break
+    return [row | {"chosen": int(row["relative_rate"] == chosen)} for row in rows], runs
 
 
 def train(
