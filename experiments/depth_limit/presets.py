@@ -19,6 +19,7 @@ class Preset:
       gradient_channels: widths at which.
       gradient_seeds: draws of the weights for that.
       lesion_layers: depth of the nets that lose layers after training.
+      lower_rates: tried with the further seeds alone, if they go below `relative_rates`.
     """
 
     data: str
@@ -32,6 +33,7 @@ class Preset:
     gradient_channels: tuple[int, ...]
     gradient_seeds: int
     lesion_layers: int
+    lower_rates: tuple[float, ...] = ()
 
 
 PRESETS = {
@@ -50,6 +52,7 @@ PRESETS = {
         (8, 32),
         8,
         lesion_layers=19,
+        lower_rates=(3e-5, 1e-4),
     ),
     # One command for a GPU: see the README.
     "cifar10": Preset(

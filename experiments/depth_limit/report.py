@@ -1,5 +1,6 @@
 """Tables and the figure, from what is stored; predictions beside the measurements."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from experiments.depth_limit.nets import AROUND, CONVOLUTIONS, KINDS
+from experiments.trainability.cells import TARGET
 from vgg_jax.probes.block_theory import block_gradients
 from vgg_jax.reporting.plots import COLORS, figure
 from vgg_jax.runs.tables import Table, markdown, mean_interval, read_table, select
@@ -39,7 +41,13 @@ def write(out: Path) -> None:
     """Writes table.md and the figure from what `out` stores."""
     gradients, runs = read_table(out / GRADIENTS), read_table(out / RUNS)
     lesions = read_table(out / LESIONS)
-    parts = [growths(gradients), accuracies(runs), speeds(runs), removals(lesions), published()]
+    parts = [
+        growths(gradients),
+        by_depth(runs, "test accuracy [%] (first step over weights)", accuracy_cell),
+        by_depth(runs, "steps to 80% of the training images", speed_cell),
+        removals(lesions),
+        published(),
+    ]
     (out / "table.md").write_text("\n".join(parts))
     with figure(out / "depth", 10, 7.6) as drawing:
         (profile, growth), (accuracy, lesion) = drawing.subplots(2, 2)
@@ -90,35 +98,34 @@ def growths(table: Table) -> str:
     return markdown([*head, "predicted", "without borders"], rows, "lrrrrrr")
 
 
-def accuracies(table: Table) -> str:
-    """Returns the test accuracies at the best rate, of the seeds that did not choose it."""
+def by_depth(table: Table, what: str, cell: Callable[[Table, str, str], str]) -> str:
+    """Returns a table of a line per kind and a column per depth."""
     depths = [layers for (layers,) in cells(table, "layers")]
-    rows = []
-    for (kind,) in cells(table, "kind"):
-        line = [kind]
-        for layers in depths:
-            found = trained(table, kind, layers)
-            mean, spread = mean_interval(100 * found["accuracy"].astype(float))
-            line.append(f"{mean:.1f} ± {spread:.1f} ({found['relative_rate'][0]})")
-        rows.append(line)
-    head = ["test accuracy [%] (first step over weights)", *(f"{d} layers" for d in depths)]
-    return markdown(head, rows, "l" + "r" * len(depths))
+    rows = [
+        [kind, *(cell(table, kind, layers) for layers in depths)]
+        for (kind,) in cells(table, "kind")
+    ]
+    return markdown([what, *(f"{d} layers" for d in depths)], rows, "l" + "r" * len(depths))
 
 
-def speeds(table: Table) -> str:
-    """Returns the table of steps until 80% of the training images were right."""
-    depths = [layers for (layers,) in cells(table, "layers")]
-    rows = []
-    for (kind,) in cells(table, "kind"):
-        line = [kind]
-        for layers in depths:
-            steps = trained(table, kind, layers)["steps_to_fast"].astype(float)
-            there = np.isfinite(steps)
-            text = f"{np.mean(steps[there]):.0f}" if there.any() else "-"
-            line.append(text if there.all() else f"{text} ({there.sum()} of {len(steps)} seeds)")
-        rows.append(line)
-    head = ["steps to 80% of the training images", *(f"{d} layers" for d in depths)]
-    return markdown(head, rows, "l" + "r" * len(depths))
+def accuracy_cell(table: Table, kind: str, layers: str) -> str:
+    """Returns the test accuracy of the seeds at the chosen rate, and how many reached `TARGET`."""
+    found = trained(table, kind, layers)
+    if not len(found["seed"]):
+        return "-"
+    values = found["accuracy"].astype(float)
+    mean, spread = mean_interval(100 * values)
+    text = f"{mean:.1f} ± {spread:.1f} ({found['relative_rate'][0]})"
+    learned = np.sum(values >= TARGET)
+    return text if learned == len(values) else f"{text}, {learned} of {len(values)} seeds"
+
+
+def speed_cell(table: Table, kind: str, layers: str) -> str:
+    """Returns the mean of the steps until 80% of the training images were right."""
+    steps = trained(table, kind, layers)["steps_to_fast"].astype(float)
+    there = np.isfinite(steps)
+    text = f"{np.mean(steps[there]):.0f}" if there.any() else "-"
+    return text if there.all() and len(steps) else f"{text} ({there.sum()} of {len(steps)} seeds)"
 
 
 def trained(table: Table, kind: str, layers: str) -> Table:

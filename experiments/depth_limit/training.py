@@ -158,16 +158,13 @@ def tuned(
         rows += train(net, data, preset, [0] * lanes, rates[first : first + lanes], **shared).rows()
     losses = [row["loss"] if math.isfinite(row["loss"]) else math.inf for row in rows]
     runs, least, chosen = None, math.inf, ""
-    for place in range(int(np.argmin(losses)), -1, -1):
-        others = train(
-            net, data, preset, range(1, lanes + 1), rates[place : place + 1] * lanes, **shared
-        )
+    for rate in (*rates[int(np.argmin(losses)) :: -1], *preset.lower_rates[::-1]):
+        others = train(net, data, preset, range(1, lanes + 1), [rate] * lanes, **shared)
         rows += others.rows()
         mean = others.losses[:, -WINDOW:].mean()
-        if runs is None or mean < least or not math.isfinite(least):
-            least, runs, chosen = mean, others, f"{rates[place]:g}"
-        else:
+        if runs is not None and math.isfinite(least) and not mean < least:
             break
+        least, runs, chosen = mean, others, f"{rate:g}"
     return [row | {"chosen": int(row["relative_rate"] == chosen)} for row in rows], runs
 
 
