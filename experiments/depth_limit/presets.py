@@ -38,7 +38,7 @@ class Preset:
 
 PRESETS = {
     "quick": Preset(
-        "digits", (11, 19), 8, 100, 32, (1e-3, 3e-3, 1e-2), 3, (11, 19), (8,), 5, lesion_layers=11
+        "digits", (11, 19), 8, 100, 32, (1e-3, 3e-3, 1e-2), 3, (19,), (8,), 5, lesion_layers=11
     ),
     "full": Preset(
         "digits",
