@@ -1,6 +1,7 @@
 """Gradients at the start, and what a trained net loses with a layer."""
 
 import functools
+import itertools
 import operator
 from collections.abc import Callable
 from typing import Any
@@ -53,22 +54,26 @@ def _gradient_program(net: Net) -> Callable[..., jax.Array]:
 def lesions(net: Net, runs: Runs, data: Data) -> list[dict[str, Any]]:
     """Returns a row per run and lesion: the accuracy without one layer, or without one block.
 
-    "layer" counts from 1 and is 0 where the whole block is gone.
+    "layer" counts from 1 and is 0 where the whole block is gone. "block" counts from 1 too; it is 0
+    where a residual net has lost all its blocks.
     """
+    cuts = list(itertools.product(range(1, net.blocks + 1), range(CONVOLUTIONS + 1)))
+    if net.residual:
+        cuts.append((0, 0))
     rows = []
-    for block in range(net.blocks):
-        for layer in range(CONVOLUTIONS + 1):
-            kept = np.ones((net.blocks, CONVOLUTIONS), bool)
-            kept[block, slice(None) if layer == 0 else layer - 1] = False
-            found = accuracies(net, runs.params, data, jnp.asarray(kept))
-            rows += [
-                {
-                    "seed": seed,
-                    "block": block + 1,
-                    "layer": layer,
-                    "intact": float(intact),
-                    "accuracy": float(accuracy),
-                }
-                for seed, intact, accuracy in zip(runs.seeds, runs.accuracies, found, strict=True)
-            ]
+    for block, layer in cuts:
+        kept = np.ones((net.blocks, CONVOLUTIONS), bool)
+        blocks = slice(None) if block == 0 else block - 1
+        kept[blocks, slice(None) if layer == 0 else layer - 1] = False
+        found = accuracies(net, runs.params, data, jnp.asarray(kept))
+        rows += [
+            {
+                "seed": seed,
+                "block": block,
+                "layer": layer,
+                "intact": float(intact),
+                "accuracy": float(accuracy),
+            }
+            for seed, intact, accuracy in zip(runs.seeds, runs.accuracies, found, strict=True)
+        ]
     return rows

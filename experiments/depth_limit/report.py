@@ -136,26 +136,28 @@ def trained(table: Table, kind: str, layers: str) -> Table:
 
 
 def removals(table: Table) -> str:
-    """Returns the table of what is left without one layer, or without one block."""
+    """Returns the table of what is left without one layer, one block, or all blocks."""
     rows = []
     for layers, kind in cells(table, "layers", "kind"):
-        line = [kind, layers]
         found = select(table, kind=kind, layers=layers)
-        for what in ([0], [1, 2]):
-            here = np.isin(found["layer"].astype(int), what)
-            by_seed = [
-                100 * found["accuracy"][here & (found["seed"] == seed)].astype(float)
-                for seed in np.unique(found["seed"])
-            ]
-            line += [
-                "{:.1f} ± {:.1f}".format(*mean_interval(np.array(per_seed)))
-                for per_seed in ([v.mean() for v in by_seed], [v.min() for v in by_seed])
-            ]
-        seeds = np.unique(found["seed"], return_index=True)[1]
-        intact = mean_interval(100 * found["intact"][seeds].astype(float))
-        rows.append([*line[:2], "{:.1f} ± {:.1f}".format(*intact), *line[2:]])
+        by_seed = [select(found, seed=seed) for seed in np.unique(found["seed"])]
+        intact = [lost["intact"][:1].astype(float) for lost in by_seed]
+        line = [kind, layers, shown(intact, np.mean)]
+        ones = [str(block) for block in range(1, blocks_of(int(layers)) + 1)]
+        for what in (["0"], ["1", "2"]):
+            left = [select(lost, layer=what, block=ones)["accuracy"] for lost in by_seed]
+            line += [shown(left, np.mean), shown(left, np.min)]
+        bare = [select(lost, block="0")["accuracy"] for lost in by_seed]
+        rows.append([*line, shown(bare, np.mean) if len(bare[0]) else "-"])
     head = ["test accuracy [%]", "layers", "intact", "without a block, mean", "worst"]
-    return markdown([*head, "without a layer, mean", "worst"], rows, "lrrrrrr")
+    head += ["without a layer, mean", "worst", "without all blocks"]
+    return markdown(head, rows, "lrrrrrrr")
+
+
+def shown(by_seed: list[np.ndarray], summary: Callable[[np.ndarray], float]) -> str:
+    """Returns mean and interval over seeds, in per cent, of a summary of each seed's shares."""
+    values = np.array([summary(100 * shares.astype(float)) for shares in by_seed])
+    return "{:.1f} ± {:.1f}".format(*mean_interval(values))
 
 
 def published() -> str:
@@ -214,7 +216,7 @@ def draw_lesions(axes: Axes, table: Table) -> None:
     """Draws the accuracy without each block."""
     for layers, kind in cells(table, "layers", "kind"):
         found = select(table, kind=kind, layers=layers, layer="0")
-        places = np.unique(found["block"].astype(int))
+        places = range(1, blocks_of(int(layers)) + 1)
         means = [
             100 * select(found, block=str(place))["accuracy"].astype(float).mean()
             for place in places

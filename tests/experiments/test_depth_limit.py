@@ -8,7 +8,7 @@ import pytest
 from experiments.depth_limit import report, run
 from experiments.depth_limit.nets import KINDS, Net, draw, forward, kernel_norms
 from experiments.depth_limit.presets import Preset
-from experiments.depth_limit.training import steps_to
+from experiments.depth_limit.training import load, make_net, steps_to
 from vgg_jax.errors import UserError
 from vgg_jax.runs.tables import read_table
 
@@ -28,12 +28,28 @@ def test_trains_once_and_redraws(tmp_path, monkeypatch, capsys):
     assert chosen["seed"].tolist() == [1, 2]
     assert np.all(chosen["accuracy"].astype(float) > 0.3)
     lesions = read_table(tmp_path / report.LESIONS)
-    assert lesions["layer"].tolist() == ["0", "0", "1", "1", "2", "2"]
+    assert lesions["layer"].tolist() == ["0", "0", "1", "1", "2", "2", "0", "0"]
     text = (tmp_path / "table.md").read_text()
     (tmp_path / "table.md").unlink()
     assert run.main([f"--out={tmp_path}", "--redraw"]) == 0
     assert (tmp_path / "table.md").read_text() == text
     assert (tmp_path / "depth.png").exists()
+
+
+def test_colour_images_are_halved_twice(tmp_path):
+    rng = np.random.default_rng(0)
+    arrays = {}
+    for split, count in (("train", 6), ("test", 4)):
+        arrays[f"x_{split}"] = rng.integers(0, 256, (count, 32, 32, 3), np.uint8)
+        arrays[f"y_{split}"] = np.arange(count) % 3
+    np.savez(tmp_path / "cifar10.npz", **arrays)
+    data = load("cifar10", tmp_path / "cifar10.npz")
+    images = data.normalized(data.images)
+    assert images.mean((0, 1, 2)) == pytest.approx(np.zeros(3), abs=1e-5)
+    assert images.std((0, 1, 2)) == pytest.approx(np.ones(3), rel=1e-5)
+    net = make_net("plain", 5, 2, data)
+    assert net.map_shape == (8, 8, 2)
+    assert forward(net, draw(net, jax.random.key(0)), images)[0].shape == (6, 10)
 
 
 def test_nothing_to_redraw(tmp_path):
