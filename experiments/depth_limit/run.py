@@ -31,15 +31,14 @@ def main(argv: list[str]) -> int:
     if not arguments.redraw:
         out.mkdir(parents=True, exist_ok=True)
         record = Record(out, parser.module, argv)
-        if measure(PRESETS[arguments.preset], out, arguments.data_dir):
-            record.write()
+        measure(PRESETS[arguments.preset], out, arguments.data_dir, record)
     stored(out / report.RUNS)
     report.write(out)
     return 0
 
 
-def measure(preset: Preset, out: Path, data_dir: Path | None) -> int:
-    """Measures the cells that `out` lacks, and stores each; returns how many that were."""
+def measure(preset: Preset, out: Path, data_dir: Path | None, record: Record) -> None:
+    """Measures the cells that `out` lacks, and stores each, and the record with it."""
     from experiments.depth_limit.measure import gradients, lesions  # starts JAX
     from experiments.depth_limit.nets import KINDS
     from experiments.depth_limit.training import load, make_net, tuned
@@ -58,7 +57,6 @@ def measure(preset: Preset, out: Path, data_dir: Path | None) -> int:
             for row in tables[name]
         )
 
-    measured = 0
     for layers, kind in itertools.product(preset.layers, KINDS):
         cell = {"kind": kind, "layers": layers}
         if lacks(report.RUNS, **cell):
@@ -68,7 +66,7 @@ def measure(preset: Preset, out: Path, data_dir: Path | None) -> int:
             if layers == preset.lesion_layers and lacks(report.LESIONS, **cell):
                 add(report.LESIONS, lesions(net, runs, data), **cell)
             add(report.RUNS, rows, **cell)
-            measured += 1
+            record.write()
     for channels, layers, kind in itertools.product(
         preset.gradient_channels, preset.gradient_layers, KINDS
     ):
@@ -76,8 +74,7 @@ def measure(preset: Preset, out: Path, data_dir: Path | None) -> int:
         if lacks(report.GRADIENTS, **cell):
             net = make_net(kind, layers, channels, data)
             add(report.GRADIENTS, gradients(net, data, preset.gradient_seeds), **cell)
-            measured += 1
-    return measured
+            record.write()
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:

@@ -34,15 +34,14 @@ def main(argv: list[str]) -> int:
     if not arguments.redraw:
         out.mkdir(parents=True, exist_ok=True)
         record = Record(out, parser.module, argv)
-        if measure(arguments.preset, out, arguments.data_dir):
-            record.write()
+        measure(arguments.preset, out, arguments.data_dir, record)
     stored(out / report.RUNS)
     report.write(out, stored(base))
     return 0
 
 
-def measure(name: str, out: Path, data_dir: Path | None) -> int:
-    """Measures the cells that `out` lacks, and stores each; returns how many that were."""
+def measure(name: str, out: Path, data_dir: Path | None, record: Record) -> None:
+    """Measures the cells that `out` lacks, and stores each, and the record with it."""
     from experiments.depth_limit.training import load, make_net, tuned  # starts JAX
     from experiments.gradient_profile.arms import ARMS
     from experiments.gradient_profile.coherence import coherence
@@ -62,20 +61,18 @@ def measure(name: str, out: Path, data_dir: Path | None) -> int:
     def has(path: str, what: str, label: str, layers: int) -> bool:
         return any(row[what] == label and str(row["layers"]) == str(layers) for row in tables[path])
 
-    measured = 0
     for layers, (label, arm) in itertools.product(preset.layers, ARMS.items()):
         if not has(report.RUNS, "arm", label, layers):
             print(f"{label}, {layers} layers", flush=True)
             net = make_net(arm.kind, layers, preset.channels, data)
             rows, _ = tuned(net, data, preset, adjust=arm.adjust, warm_up=arm.warm_up)
             add(report.RUNS, rows, arm=label, layers=layers)
-            measured += 1
+            record.write()
     for layers, kind in itertools.product(preset.gradient_layers, report.PLANE):
         if not has(report.COHERENCE, "kind", kind, layers):
             net = make_net(kind, layers, max(preset.gradient_channels), data)
             add(report.COHERENCE, coherence(net, SEEDS[name]), kind=kind, layers=layers)
-            measured += 1
-    return measured
+            record.write()
 
 
 if __name__ == "__main__":
