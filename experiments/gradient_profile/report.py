@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 
 from experiments.depth_limit import report as base_report
-from experiments.depth_limit.nets import KINDS
+from experiments.depth_limit.nets import AROUND, CONVOLUTIONS, KINDS
 from experiments.depth_limit.report import (
     GRADIENTS,
     accuracy_cell,
@@ -31,7 +32,7 @@ COLUMNS = {
     COHERENCE: ("kind", "layers", "seed", "value"),
 }
 PLANE = ("plain", "plain, batch norm", "residual", "residual, batch norm")
-LEAST = 1e-4  # correlation that the figure shows
+LEAST = 3e-4  # correlation that the figure shows
 
 
 def write(out: Path, base: Path) -> None:
@@ -75,7 +76,7 @@ def order(label: str) -> tuple[bool, bool, int]:
     )
 
 
-Place = dict[str, float | str]
+Place = dict[str, Any]
 
 
 def plane(coherence: Table, gradients: Table, runs: Table) -> list[Place]:
@@ -109,7 +110,7 @@ def plane_table(places: list[Place]) -> str:
     rows = [
         [place["kind"], place["layers"]]
         + [f"{place[name]:.3g}" for name in names]
-        + [f"{100 * float(place['accuracy']):.1f}"]
+        + [f"{100 * place['accuracy']:.1f}" if np.isfinite(place["accuracy"]) else "-"]
         for place in places
     ]
     head = ["at the start", "layers", "gradient, first over last", "predicted"]
@@ -141,16 +142,27 @@ def draw_arms(axes: Axes, runs: Table, labels: list[str], depths: list[str]) -> 
 def draw_plane(axes: Axes, places: list[Place]) -> None:
     """Draws growth against correlation: points measured, lines predicted, both over depth."""
     for kind, marker in zip(PLANE, "osD^", strict=False):
-        of_kind = [place for place in places if place["kind"] == kind]
+        of_kind = [
+            place for place in places if place["kind"] == kind and np.isfinite(place["accuracy"])
+        ]
         if not of_kind:
             continue
         deepest = max(int(place["layers"]) for place in of_kind)
         growths, correlations = zip(*predictions(kind, deepest), strict=True)
         axes.loglog(growths, correlations, "-", color="0.6", linewidth=1)
+        growths = [place["growth"] for place in of_kind]
+        tops = [place["correlation"] + place["spread"] for place in of_kind]
+        bottoms = [max(place["correlation"] - place["spread"], LEAST) for place in of_kind]
+        axes.vlines(growths, bottoms, tops, color="0.5", linewidth=1)
+        # Where the interval holds zero, its upper end is what is known.
+        shown = [
+            place["correlation"] if bottom > LEAST else top
+            for place, bottom, top in zip(of_kind, bottoms, tops, strict=True)
+        ]
         points = axes.scatter(
-            [float(place["growth"]) for place in of_kind],
-            [max(float(place["correlation"]), LEAST) for place in of_kind],
-            c=[100 * float(place["accuracy"]) for place in of_kind],
+            growths,
+            shown,
+            c=[100 * place["accuracy"] for place in of_kind],
             marker=marker,
             s=[12 + int(place["layers"]) for place in of_kind],
             vmin=10,
@@ -160,17 +172,19 @@ def draw_plane(axes: Axes, places: list[Place]) -> None:
             label=kind,
             zorder=3,
         )
-    axes.set_ylim(LEAST / 1.5, 1)
+    axes.set_ylim(LEAST, 1)
     axes.set_xlabel("first gradient over last, at the start")
     axes.set_ylabel(f"correlation of gradients, of inputs {CORRELATION:g}")
-    axes.set_title(f"larger: deeper; lines: predicted; at {LEAST:g}: that or less", fontsize=9)
+    axes.set_title(
+        "larger: deeper; lines: predicted; upper end if the interval holds 0", fontsize=9
+    )
     axes.legend(fontsize=7)
     axes.figure.colorbar(points, ax=axes, label="test accuracy after training [%]")
 
 
 def predictions(kind: str, deepest: int) -> Iterator[tuple[float, float]]:
     """Yields growth and correlation in closed form, for one block to the deepest net."""
-    blocks = blocks_of(deepest)
-    correlations = block_gradient_correlation(CORRELATION, blocks, **KINDS[kind])
-    growths = predicted(kind, deepest)[::-1]
-    yield from zip(growths[1:], correlations[1:], strict=True)
+    depths = range(AROUND + CONVOLUTIONS, deepest + 1, CONVOLUTIONS)
+    correlations = block_gradient_correlation(CORRELATION, len(depths), **KINDS[kind])
+    growths = [predicted(kind, layers)[0] for layers in depths]
+    yield from zip(growths, correlations[1:], strict=True)
