@@ -73,8 +73,13 @@ def predicted(kind: str, layers: int, side: int | None = SIDE) -> np.ndarray:
 
 
 def cells(table: Table, *names: str) -> list[tuple[Any, ...]]:
-    """Returns the distinct entries of some columns, as they come."""
-    return list(dict.fromkeys(zip(*(table[name].tolist() for name in names), strict=True)))
+    """Returns the distinct entries of some columns, numbers and `KINDS` in order."""
+    kinds = list(KINDS)
+
+    def rank(entries: tuple[Any, ...]) -> list[int]:
+        return [kinds.index(entry) if entry in kinds else int(entry) for entry in entries]
+
+    return sorted(set(zip(*(table[name].tolist() for name in names), strict=True)), key=rank)
 
 
 def profile_of(table: Table, kind: str, layers: str, channels: str) -> np.ndarray:

@@ -39,7 +39,7 @@ def write(out: Path, base: Path) -> None:
     """Writes table.md and the figure from what `out` and `base`, of `depth_limit`, store."""
     runs = joined(read_table(out / RUNS), read_table(base / base_report.RUNS))
     places = plane(read_table(out / COHERENCE), read_table(base / GRADIENTS), runs)
-    depths = sorted({layers for (layers,) in cells(read_table(out / RUNS), "layers")}, key=int)
+    depths = [layers for (layers,) in cells(read_table(out / RUNS), "layers")]
     labels = sorted({*ARMS, *(arm.kind for arm in ARMS.values())}, key=order)
     head = [f"{layers} layers" for layers in depths]
     parts = [
