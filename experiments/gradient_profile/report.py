@@ -66,14 +66,11 @@ def joined(arms: Table, base: Table) -> Table:
     return {name: np.concatenate([arms[name], base[name]]) for name in base}
 
 
-def order(label: str) -> tuple[bool, bool, int]:
+def order(label: str) -> tuple[int, int]:
     """Sorts arms behind the kind of net that they change."""
-    kinds = list(KINDS)
-    return (
-        label.startswith("residual"),
-        "batch norm" in label,
-        kinds.index(label) if label in kinds else len(kinds),
-    )
+    arm = ARMS.get(label)
+    kind = arm.kind if arm else label
+    return list(KINDS).index(kind), list(ARMS).index(label) if arm else -1
 
 
 Place = dict[str, Any]
