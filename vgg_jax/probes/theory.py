@@ -179,7 +179,7 @@ def predict_signals(
         if after is not None:
             correction = _batch_correction(after, batch_size, activation, norm)
             scale = after.variance * after.channels_out * correction
-            gradient = scale * _window_sum(gradient, after.kernel, image_size)
+            gradient = scale * window_sum(gradient, after.kernel, image_size)
         gradient = layer.moments.slope * _unpool(gradient, layer.pooling, image_size)
         gradients.append(np.sqrt(gradient.mean()))
     relative = np.array(gradients[::-1]) / gradients[0]
@@ -215,10 +215,10 @@ def _forward(
     layers = []
     for s, stage in enumerate(stages, 1):
         for i, conv in enumerate(stage, 1):
-            sums = channels * _window_sum(square, conv.kernel, image_size)
+            sums = channels * window_sum(square, conv.kernel, image_size)
             if norm == "batch":
                 # Over positions and batch, the mean is taken out of every tap of the kernel.
-                means = channels * _squared_tap_means(mean, conv.kernel, image_size)
+                means = channels * squared_tap_means(mean, conv.kernel, image_size)
                 variance = 1 / (sums.mean() - means)
                 q = np.ones_like(sums)
             else:
@@ -241,7 +241,7 @@ def _forward(
     return layers
 
 
-def _window_sum(field: np.ndarray, kernel: int, image_size: int | None) -> np.ndarray:
+def window_sum(field: np.ndarray, kernel: int, image_size: int | None) -> np.ndarray:
     """Sums a field (side, side) over k x k windows, zero outside; without borders, k^2 times it."""
     if image_size is None:
         return kernel**2 * field
@@ -256,7 +256,7 @@ def _shifted(field: np.ndarray, kernel: int) -> list[np.ndarray]:
     return [padded[row : row + side, col : col + side] for row in offsets for col in offsets]
 
 
-def _squared_tap_means(mean: np.ndarray, kernel: int, image_size: int | None) -> float:
+def squared_tap_means(mean: np.ndarray, kernel: int, image_size: int | None) -> float:
     """Sums over the taps the square of the mean over positions of what the tap sees."""
     if image_size is None:
         return kernel**2 * float(mean.mean()) ** 2
