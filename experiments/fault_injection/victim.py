@@ -68,9 +68,10 @@ class Victim:
             for index in range(processes)
         ]
 
-    def command(self, index: int) -> list[str]:
-        """Returns the command of one of the processes."""
-        joined = [*self._joined, f"--process_id={index}"] if self._joined else []
+    def command(self, index: int | None = None) -> list[str]:
+        """Returns the command of one of the processes, or None for one that is alone."""
+        several = self._joined and index is not None
+        joined = [*self._joined, f"--process_id={index}"] if several else []
         data = [] if self.photos is None else [*FROM_FOLDER, f"--config.data.dir={self.photos}"]
         module = [sys.executable, "-m", "vgg_jax.train"]
         return [*module, *NET, *data, f"--workdir={self.workdir}", *joined]
