@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from experiments.scoreboard.curves import curve_rows
+from experiments.scoreboard.depth import depth_rows
 from experiments.scoreboard.fields import field_rows
 from experiments.scoreboard.ours import ours
 from experiments.scoreboard.rows import AGREES, DIFFERS, KINDS, NOT_RUN, Row
@@ -43,6 +44,7 @@ def main(argv: list[str]) -> int:
         *shattered_rows(),
         *field_rows(),
         *curve_rows(),
+        *depth_rows(),
     ]
     write_table(out / "scoreboard.csv", map(cells, rows), COLUMNS)
     (out / "table.md").write_text(tables(rows))

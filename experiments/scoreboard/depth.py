@@ -1,0 +1,59 @@
+"""Gradients through blocks, their growth and how alike they are, beside closed forms."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from experiments.depth_limit.nets import KINDS
+from experiments.depth_limit.report import (
+    GRADIENTS,
+    blocks_of,
+    cells,
+    predicted,
+    profile_of,
+    widest,
+)
+from experiments.gradient_profile.coherence import CORRELATION
+from experiments.gradient_profile.report import COHERENCE
+from experiments.scoreboard.ours import ROOT
+from experiments.scoreboard.rows import Measured, Row
+from vgg_jax.probes.block_theory import block_gradient_correlation
+from vgg_jax.runs.tables import read_table, select
+
+GROWTH = f"experiments/depth_limit/results/full/{GRADIENTS}"
+ALIKE = f"experiments/gradient_profile/results/full/{COHERENCE}"
+RESOLVED = 0.006  # correlation that five seeds tell from zero
+WIDE = "not examined; the closed form is that of wide nets, these have 32 channels"
+
+
+def depth_rows() -> Iterator[Row]:
+    """Yields a row per kind and depth: growth of the gradient, and correlation where resolved."""
+    table = read_table(ROOT / GROWTH)
+    channels = widest(table)
+    for layers, kind in cells(select(table, channels=channels), "layers", "kind"):
+        fixup = "fixup" in KINDS[kind]
+        yield Row(
+            f"ln of the gradient, first over last block: {kind}, {layers} layers",
+            "identity" if fixup else "theory",
+            "Fixup's zero branches" if fixup else "probes/block_theory.py: block_gradients",
+            float(np.log(predicted(kind, int(layers))[0])),
+            "0.2",
+            "after",
+            Measured.mean(profile_of(table, kind, layers, channels)[:, 0], GROWTH),
+            WIDE,
+        )
+    table = read_table(ROOT / ALIKE)
+    for layers, kind in cells(table, "layers", "kind"):
+        depth = blocks_of(int(layers))
+        theirs = float(block_gradient_correlation(CORRELATION, depth, **KINDS[kind])[-1])
+        if theirs >= RESOLVED:
+            yield Row(
+                f"correlation of gradients at two inputs: {kind}, {layers} layers",
+                "theory",
+                "probes/block_theory.py: block_gradient_correlation",
+                theirs,
+                "10%",
+                "after",
+                Measured.mean(select(table, kind=kind, layers=layers)["value"], ALIKE),
+                WIDE,
+            )
