@@ -8,11 +8,14 @@ r"""Runs a sweep file and writes a table with mean and spread over seeds.
 A sweep file is Python: its `get_runs()` yields (name, config, overrides), for example
 ("bn-seed1", "configs/vgg16.py:digits", {"model.norm": "batch", "seed": 1}). Each run is a training
 command in a folder of its own. Finished runs are skipped and interrupted ones resumed, so the same
-command again does what is left. Exit status: 0 all finished, 1 some failed, 2 a mistake in what was
+command again does what is left. With --time_limit=8m it ends within that time: it starts only runs
+that fit, by what the finished ones took, and stops what does not. Exit status: 0 all finished or
+the time is up, 1 some failed, 2 a mistake in what was
 typed, 130 stopped by Ctrl-C or SIGTERM after saving.
 """
 
 import argparse
+import dataclasses
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -39,6 +42,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument(
         "--dry_run", action="store_true", help="print the remaining commands, one per line"
     )
+    parser.add_argument("--time_limit", help="such as 90s, 8m or 1.5h, for --launcher=local")
     parser.add_argument("--launcher", choices=["local", "ray"], default="local")
     local = parser.add_argument_group("--launcher=local")
     local.add_argument(
@@ -53,8 +57,11 @@ def main(argv: list[str]) -> int:
     ray.add_argument("--gpus_per_run", type=float, default=0.0)
     arguments = parser.parse_args(argv)
     _check_positive(arguments)
+    if arguments.time_limit and arguments.launcher == "ray":
+        raise UserError("--time_limit is for --launcher=local; on Ray limit the cluster's job")
 
     # Imported late: --help and a mistyped argument answer at once.
+    from vgg_jax.sweeping.execution import LEFT
     from vgg_jax.sweeping.table import format_rows, sweep_table, write_table
     from vgg_jax.sweeping.trials import load_trials
     from vgg_jax.training.config_check import check_config
@@ -76,6 +83,12 @@ def main(argv: list[str]) -> int:
     if "stopped" in ended.values():
         print("run the same command again to resume")
         return EXIT_INTERRUPTED
+    later = [trial.name for trial in trials if ended.get(trial.name) == LEFT]
+    if later:
+        print(
+            f"the time is up: {len(later)} of {len(trials)} runs are left, {', '.join(later[:8])}"
+            f"{', ...' if len(later) > 8 else ''}; run the same command again to resume"
+        )
     failed = [name for name, status in ended.items() if status == "failed"]
     for name in failed:
         print(f"failed: {name}, see {folder / name / 'log.txt'}", file=sys.stderr)
@@ -89,17 +102,22 @@ def _make_runs(
     from rich.console import Console
 
     from vgg_jax.sweeping.display import Display
-    from vgg_jax.sweeping.execution import Outcome
+    from vgg_jax.sweeping.execution import LEFT, Outcome
     from vgg_jax.sweeping.launchers import Launcher, LocalLauncher, RayLauncher, device_slots
+    from vgg_jax.sweeping.time_limit import TimeLimit, parse_seconds
     from vgg_jax.training.preemption import StopRequest
 
+    limit = None
+    if arguments.time_limit:
+        limit = TimeLimit(parse_seconds(arguments.time_limit), trials)
     launcher: Launcher
     if arguments.launcher == "ray":
         launcher = RayLauncher(
             arguments.ray_address, arguments.cpus_per_run, arguments.gpus_per_run
         )
     else:
-        launcher = LocalLauncher(device_slots(arguments.runs_at_once, arguments.devices_per_run))
+        slots = device_slots(arguments.runs_at_once, arguments.devices_per_run)
+        launcher = LocalLauncher(slots, limit.admits if limit else None)
     ended: dict[str, str] = {}
     try:
         with StopRequest() as stop, Display(trials, Console(stderr=True)) as display:
@@ -109,9 +127,11 @@ def _make_runs(
             launcher.start(left, arguments.retries)
             while len(ended) < len(left):
                 for trial, outcome in launcher.poll(_REFRESH_SECONDS):
+                    if outcome.status == "stopped" and stop.received is None:  # by the time limit
+                        outcome = dataclasses.replace(outcome, status=LEFT)
                     ended[trial.name] = outcome.status
                     display.ended(trial, outcome)
-                if stop.received is not None:
+                if stop.received is not None or (limit is not None and limit.is_over()):
                     launcher.stop()
                 display.refresh()
     finally:

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from vgg_jax.sweeping.trials import Trial
 
 LOG_FILE = "log.txt"
+LEFT = "left for later"
 _CLAIM_FILE = ".claim"
 _POLL_SECONDS = 0.2
 
@@ -23,7 +24,7 @@ class Outcome:
     """How a run ended.
 
     Attributes:
-      status: "finished", "failed" or "stopped".
+      status: "finished", "failed", "stopped" or `LEFT`, if there is no time for it.
       attempts: times it was started now; 0 if it was finished before.
       exit_status: of the last attempt; None if there was none.
     """

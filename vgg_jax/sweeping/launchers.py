@@ -9,13 +9,13 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from vgg_jax.errors import UserError
-from vgg_jax.sweeping.execution import Outcome, execute
+from vgg_jax.sweeping.execution import LEFT, Outcome, execute
 from vgg_jax.sweeping.trials import Trial
 
 
@@ -38,8 +38,18 @@ class Launcher(abc.ABC):
 class LocalLauncher(Launcher):
     """Runs on this machine, each on devices of its own."""
 
-    def __init__(self, slots: Sequence[Mapping[str, str]]) -> None:
-        """Prepares one thread for each of `slots`, environment variables as of `device_slots`."""
+    def __init__(
+        self,
+        slots: Sequence[Mapping[str, str]],
+        admits: Callable[[Trial], bool] | None = None,
+    ) -> None:
+        """Prepares one thread for each slot.
+
+        Args:
+          slots: environment variables as of `device_slots`.
+          admits: asked before a run starts; if it says no, the run is left for later.
+        """
+        self._admits = admits
         self._slots: queue.SimpleQueue[Mapping[str, str]] = queue.SimpleQueue()
         for slot in slots:
             self._slots.put(slot)
@@ -60,6 +70,8 @@ class LocalLauncher(Launcher):
         self._stop.set()
 
     def _run(self, trial: Trial, retries: int) -> Outcome:
+        if self._admits is not None and not self._admits(trial):
+            return Outcome(LEFT, 0)
         slot = self._slots.get()
         try:
             return execute(trial, retries, slot, self._stop)
