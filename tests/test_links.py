@@ -35,7 +35,9 @@ def test_files_that_are_named_exist_and_prose_wraps(page):
 
 def test_every_page_of_the_documentation_is_in_its_table_of_contents():
     contents = set(LINK.findall((ROOT / "docs" / "README.md").read_text()))
-    assert contents == {page.name for page in (ROOT / "docs").glob("*.md")} - {"README.md"}
+    pages = {page.name for page in (ROOT / "docs").glob("*.md")} - {"README.md"}
+    notebooks = {f"notebooks/{path.name}" for path in (ROOT / "docs" / "notebooks").iterdir()}
+    assert contents == pages | notebooks
 
 
 def test_readme_is_short():

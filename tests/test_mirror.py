@@ -26,6 +26,7 @@ ACROSS = {
     "test_layers",
     "test_links",
     "test_mirror",
+    "test_notebooks",  # of docs/
     "test_python_page",  # the page's code
     "test_readme",
     "test_repository_size",

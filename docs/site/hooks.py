@@ -24,7 +24,8 @@ PICTURE = re.compile(r"!\[([^]]*)\]\(([^)\s]+)\)")
 
 def on_config(config: MkDocsConfig) -> None:
     """Sets the navigation. The guides are those of the table in docs/README.md, in its order."""
-    guides = [f"docs/{name}" for name in LINK.findall((ROOT / CONTENTS).read_text())]
+    linked = LINK.findall((ROOT / CONTENTS).read_text())
+    guides = [f"docs/{name}" for name in linked if name.endswith(".md")]  # not the notebooks
     config.nav = [
         {"Home": "README.md"},
         {"Tutorial": TUTORIAL},

@@ -1,4 +1,4 @@
-"""Writes lpips.npz: distances by the authors' program, the package `lpips` 0.1.4, with PyTorch.
+"""Writes tests/features/lpips.npz: distances by the authors' package `lpips` 0.1.4, with PyTorch.
 
     pip install torch==2.13.0 lpips==0.1.4 --no-deps
     python -m tests.goldens.write_lpips vgg16.ckpt DIR
@@ -83,7 +83,7 @@ def main(argv: list[str]) -> None:
         photo_pairs(Path(photos)),
     )
     np.savez(
-        Path(__file__).with_name("lpips.npz"),
+        Path(__file__).parents[1] / "features" / "lpips.npz",
         convolutions=fingerprint(*(array for pair in convolutions for array in pair)),
         pairs=fingerprint(*pairs),
         photos=fingerprint(*photo),
