@@ -11,6 +11,7 @@ import jax
 import numpy as np
 import pytest
 
+from experiments.fault_injection.victim import write_photos
 from tests.short_runs import arrays, metrics, start, train, wait_for_step
 from vgg_jax.distributed import EXIT_LOST_PROCESS, HEARTBEAT_SECONDS, is_peer_lost
 from vgg_jax.train import EXIT_NON_FINITE, EXIT_STORAGE
@@ -156,6 +157,30 @@ def test_what_stops_one_process_at_the_start_stops_all(tmp_path):
     assert "another process of this run failed" in err
     assert "none.npz" in other_err
     assert not (tmp_path / "run").exists()
+
+
+def test_an_image_that_one_process_cannot_decode_ends_it_at_once(tmp_path):
+    for folder in ("whole", "damaged"):
+        write_photos(tmp_path / folder)
+    photos = ["--config.data.source=folder", "--config.data.eval_split=train"]
+    photos += ["--config.data.augment=scale_crop", "--config.data.scale=(8,12)"]
+    photos += ["--config.data.eval_resize=8", f"--config.data.dir={tmp_path}/whole"]
+    processes = start_two(
+        *NET,
+        *photos,
+        f"--workdir={tmp_path}/run",
+        second=(f"--config.data.dir={tmp_path}/damaged",),
+    )
+    wait_for_step(tmp_path / "run", 2, processes[0])
+    for path in (tmp_path / "damaged").rglob("*.png"):
+        path.write_bytes(path.read_bytes()[:40])
+    # It does not wait for the other one, which may notice only when a heartbeat is missed.
+    _, err = processes[1].communicate(timeout=HEARTBEAT_SECONDS - 20)
+    assert processes[1].returncode == 2, err
+    (line,) = err.splitlines()
+    assert line.endswith("is no image that can be decoded: replace or remove it")
+    processes[0].kill()
+    processes[0].communicate()
 
 
 def test_diagnosis_over_processes(tmp_path):

@@ -12,9 +12,8 @@ from typing import Any, NoReturn
 
 from tqdm import tqdm
 
-from vgg_jax.errors import UserError, missing_extra
+from vgg_jax.errors import EXIT_USER_ERROR, UserError, missing_extra
 
-EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, the shell's convention
 EXIT_BROKEN_PIPE = 141  # 128 + SIGPIPE
 SCRIPT = "vgg-jax"  # the console script; its entry point is in `vgg_jax.__main__`

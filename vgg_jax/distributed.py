@@ -19,7 +19,7 @@ import orbax.checkpoint as ocp
 from absl import logging
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from vgg_jax.errors import UserError
+from vgg_jax.errors import EXIT_USER_ERROR, UserError
 
 T = TypeVar("T")
 
@@ -193,6 +193,22 @@ def exit_if_peer_lost() -> Generator[None, None, None]:
             flush=True,
         )
         os._exit(EXIT_LOST_PROCESS)
+
+
+@contextmanager
+def exit_if_alone_in_error() -> Generator[None, None, None]:
+    """While entered, a `UserError` ends this process at once if the run has others.
+
+    They have not met it, as where an image of this process's share cannot be decoded, and every
+    orderly way out would wait for them. What all meet is for `all_or_none`.
+    """
+    try:
+        yield
+    except UserError as error:
+        if jax.process_count() == 1:
+            raise
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        os._exit(EXIT_USER_ERROR)
 
 
 def is_peer_lost(error: Exception) -> bool:

@@ -4,6 +4,8 @@ import difflib
 import reprlib
 from collections.abc import Iterable
 
+EXIT_USER_ERROR = 2
+
 # Extras of pyproject.toml, by the modules that only they bring.
 EXTRAS = {
     **dict.fromkeys(("array_record", "cv2", "grain", "sklearn", "tensorboardX"), "train"),

@@ -17,8 +17,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vgg_jax.cli import EXIT_USER_ERROR, CommandParser
-from vgg_jax.errors import UserError
+from vgg_jax.cli import CommandParser
+from vgg_jax.errors import EXIT_USER_ERROR, UserError
 
 if TYPE_CHECKING:
     import numpy as np

@@ -12,7 +12,12 @@ from ml_collections import ConfigDict
 
 from vgg_jax.data.source import Source
 from vgg_jax.data.sources import data_name
-from vgg_jax.distributed import all_or_none, exit_if_peer_lost, global_max
+from vgg_jax.distributed import (
+    all_or_none,
+    exit_if_alone_in_error,
+    exit_if_peer_lost,
+    global_max,
+)
 from vgg_jax.evaluation.scoring import accuracies
 from vgg_jax.json_files import write_json
 from vgg_jax.runs.directory import (
@@ -82,6 +87,7 @@ def train(
             StopRequest() as stop,
             exit_at_once(lambda: _lost(done, checkpoints)),
             exit_if_peer_lost(),
+            exit_if_alone_in_error(),
         ):
             for line in _announcement(config, run, workdir, state):
                 recorder.say(line)
