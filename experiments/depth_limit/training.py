@@ -15,6 +15,7 @@ from experiments.depth_limit.nets import KINDS, Net, Params, drawing, forward, k
 from experiments.depth_limit.presets import Preset
 from experiments.trainability.cells import MOMENTUM
 from vgg_jax.data.arrays import open_digits, open_npz
+from vgg_jax.errors import UserError
 from vgg_jax.rng import stream_key
 from vgg_jax.training.steps import cross_entropy
 from vgg_jax.xla import NETWORK, on_cpu
@@ -50,12 +51,17 @@ class Data:
 
 @functools.cache
 def load(name: str, data_dir: Path | None = None) -> Data:
-    """Opens the digits in grey, or CIFAR-10 from an .npz file."""
+    """Opens the digits in grey, or CIFAR-10 from an .npz file.
+
+    Raises:
+      UserError: no file is given, or it has no such arrays.
+    """
     if name == "digits":
         train, test = open_digits("train"), open_digits("test")
+    elif data_dir is None:
+        raise UserError("give --data_dir=FILE.npz with the arrays of CIFAR-10")
     else:
-        folder = None if data_dir is None else str(data_dir)
-        train, test = (open_npz(folder, name, split) for split in ("train", "test"))
+        train, test = (open_npz(str(data_dir), name, split) for split in ("train", "test"))
     colours = slice(0, 1) if name == "digits" else slice(None)
     images, test_images = train.images[..., colours], test.images[..., colours]
     pixels = images.reshape(-1, images.shape[-1])

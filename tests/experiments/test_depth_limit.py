@@ -60,7 +60,9 @@ def test_colour_images_are_halved_twice(tmp_path):
     assert forward(net, draw(net, jax.random.key(0)), images)[0].shape == (6, 10)
 
 
-def test_nothing_to_redraw(tmp_path):
+def test_what_is_missing_is_told(tmp_path):
+    with pytest.raises(UserError, match="give --data_dir=FILE"):
+        run.main(["--preset=cifar10", f"--out={tmp_path}"])
     with pytest.raises(UserError, match="run without --redraw first"):
         run.main(["--redraw", f"--out={tmp_path}"])
 
