@@ -21,7 +21,7 @@ def test_plain_flax_is_the_same_network(norm: str) -> None:
         stages=STAGES, num_classes=3, head="cifar", head_features=(6, 7), head_window=2, norm=norm
     )
     plain = PlainFlax(resolve_stages("", STAGES), norm, (6, 7, 3), jnp.float32)
-    variables = ours.init(jax.random.key(1), images)
+    variables = jax.jit(ours.init)(jax.random.key(1), images)
     layers = variables["params"]
     convs = [name for name in layers if name.startswith("conv")]
     params = {f"Conv_{i}": layers[name] for i, name in enumerate(convs)}

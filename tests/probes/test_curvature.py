@@ -30,7 +30,7 @@ def net():
     model = VGG(stages=("3-2", "3-3"), num_classes=3, norm="batch", head="linear", head_window=2)
     images = jax.random.normal(jax.random.key(0), (6, 8, 8, 3))
     labels = jax.nn.one_hot(jnp.arange(6) % 3, 3)
-    variables = model.init(jax.random.key(1), images)
+    variables = jax.jit(model.init)(jax.random.key(1), images)
 
     def loss(params):
         (logits, _), _ = model.apply(

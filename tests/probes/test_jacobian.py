@@ -36,8 +36,9 @@ def test_pushforward_through_batch_norm_and_maximum():
     )
     rng = np.random.default_rng(0)
     x, u = (jnp.asarray(rng.standard_normal((2, 4, 4, 3))) for _ in range(2))
-    variables = model.init(jax.random.key(0), x)
+    variables = jax.jit(model.init)(jax.random.key(0), x)
 
+    @jax.jit
     def function(x):
         return model.apply(variables, x, train=True, mutable=["batch_stats"])[0][0]
 
