@@ -1,6 +1,7 @@
 """Values drawn from the domains of the config, and from outside them."""
 
 import math
+import shlex
 from typing import Any
 
 import pytest
@@ -209,3 +210,19 @@ def test_a_stored_config_is_checked_like_one_from_a_file(tmp_path) -> None:
     write_json(tmp_path / "config.json", stored.to_dict())
     with pytest.raises(UserError, match=r"optimizer\.momentum=5\.0: .*\n.*flip is missing"):
         check_config(read_config(tmp_path))
+
+
+def test_the_example_of_a_mistyped_value_is_a_value_of_that_key():
+    empty = [f"--config.optimizer.{key}=()" for key in ("decay_on", "decay_epochs")]
+    typed = [key for key, value in flatten(base()).items() if not isinstance(value, str)]
+    refused = set()
+    for key in typed:
+        try:
+            load_config("vgg16", [*empty, f"--config.{key}=mlflow"])
+        except UserError as error:
+            example = shlex.split(str(error).partition("for example ")[2])
+            value = flatten(load_config("vgg16", example))[key]
+            assert DOMAINS[key].complaint(value) is None, error
+            refused.add(key)
+    texts = {"data.dir", "init.weights"}  # None unless given
+    assert refused == set(typed) - texts
