@@ -232,7 +232,7 @@ def _set_field(config: ConfigDict, key: str, text: str) -> None:
 
 
 def _parse(key: str, text: str, kind: type, present: Any) -> Any:
-    """Returns the value that `text` stands for in a field of type `kind` with the value `present`."""
+    """Returns what `text` stands for in a field of type `kind` that has the value `present`."""
     if kind is str:
         return text
     try:
