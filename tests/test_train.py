@@ -158,7 +158,9 @@ def test_an_incomplete_config_is_named_in_two_lines(command, tmp_path):
     status, stderr = command(f"--config={path}")
     assert status == 2
     (line,) = stderr.splitlines()
-    assert line.startswith("error: config has no seed, epochs, steps and 72 other keys; change what")
+    assert line.startswith(
+        "error: config has no seed, epochs, steps and 72 other keys; change what"
+    )
     assert "base() of vgg_jax.configs.base returns" in line
 
 

@@ -68,7 +68,9 @@ class Explanation:
         return canvas
 
 
-def explain(weights: Weights, image: Encoded | np.ndarray, *, label: int | None = None) -> Explanation:
+def explain(
+    weights: Weights, image: Encoded | np.ndarray, *, label: int | None = None
+) -> Explanation:
     """Shows what in a photo speaks for a class.
 
     Saliency: Simonyan, Vedaldi & Zisserman (2014), arXiv 1312.6034, section 3: the largest
