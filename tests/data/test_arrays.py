@@ -80,7 +80,7 @@ class TestNpz:
         source = self.open(data_config, tmp_path, "")
         assert len(source) == 5
         assert source.class_names == ("ant", "bee", "cow")
-        with pytest.raises(UserError, match="--config.data.train_split= --config"):
+        with pytest.raises(UserError, match=r"--config\.data\.train_split= --config"):
             self.open(data_config, tmp_path, "train")
 
     @pytest.mark.parametrize(
