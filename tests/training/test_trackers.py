@@ -16,7 +16,9 @@ from vgg_jax.training.setup import build
 from vgg_jax.training.trackers import TRACKERS, Tracking, check_installed
 
 SUMMARY = {"exit_reason": "finished", "steps": 4, "metrics": {"train/loss": 0.5}}
-LAYERS = "step,layer,quantity,value\n1,conv1_1,weight_grad_norm,0.5\n2,conv1_1,weight_grad_norm,0.25\n"
+LAYERS = (
+    "step,layer,quantity,value\n1,conv1_1,weight_grad_norm,0.5\n2,conv1_1,weight_grad_norm,0.25\n"
+)
 BLOCK = 32768  # bytes, of W&B's file
 
 
