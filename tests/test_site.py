@@ -100,6 +100,8 @@ def test_api_has_every_public_name(pages, site):
         assert {full, f"vgg_jax.{name}"} & front.anchors, full
         page = pages[site / "api" / homes[name].replace(".", "/") / "index.html"]
         assert full in page.anchors, full
+    models = (site / "api" / "vgg_jax" / "weights" / "creating" / "index.html").read_text()
+    assert models.count("table 1: images (N, 224, 224, 3) to logits (N, 1000).") == 4
 
 
 def test_api_has_every_module(site):

@@ -84,6 +84,9 @@ def explain(
         crop is taken.
       label: the class to speak for; by default the most probable one.
 
+    Returns:
+      The class with its probability, the crop, and both maps; `picture()` draws them.
+
     Raises:
       UserError: the image cannot be read, or there is no such class.
     """

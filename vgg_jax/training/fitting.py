@@ -76,6 +76,10 @@ def fit(
         data_batch_size=64. What they leave out follows from the arrays: the number of classes, and
         an evaluation every epoch.
 
+    Returns:
+      What the run recorded, with `history.curve("eval/top1")` and the like, and the trained
+      network with its variables, preprocessing and class names.
+
     Raises:
       UserError: arrays that are no images and labels, an unknown name or key, or a value that the
         config refuses.
