@@ -1,5 +1,6 @@
 """Fixtures shared by all tests."""
 
+import gc
 import os
 import subprocess
 import sys
@@ -15,12 +16,15 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # set already in the workers 
     CACHE = tempfile.TemporaryDirectory(prefix="vgg_jax_tests_")
     os.environ["JAX_COMPILATION_CACHE_DIR"] = CACHE.name
 os.environ["XLA_FLAGS"] = (
-    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true "
+    "--xla_cpu_parallel_codegen_split_count=1"
 )
 if jaxlib_version.__version_info__ < (0, 11):  # an unknown flag ends the process
     os.environ["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false"  # they compile for longer
 os.environ["JAX_NUM_CPU_DEVICES"] = "4"
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
+# Traces are many small objects that live long: to go through all of them seldom is enough.
+gc.set_threshold(50_000, 20, 20)
 
 
 @pytest.fixture(scope="session")

@@ -33,7 +33,6 @@ NET = [
     "--config.log.stuck_after_steps=0",
     "--config.checkpoint.every_steps=1000",
 ]
-COMPILER = {"XLA_FLAGS": "--xla_backend_optimization_level=0"}  # nothing here is worth optimising
 pytestmark = pytest.mark.xdist_group("hosts")
 
 
@@ -59,10 +58,9 @@ def start_two(*arguments: str, second: tuple[str, ...] = ()) -> list[subprocess.
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
     joined = [*arguments, f"--coordinator=localhost:{port}", "--processes=2"]
-    environment = COMPILER | {"JAX_NUM_CPU_DEVICES": "2"}
     return [
-        start(*joined, "--process_id=0", **environment),
-        start(*joined, "--process_id=1", *second, **environment),
+        start(*joined, "--process_id=0", JAX_NUM_CPU_DEVICES="2"),
+        start(*joined, "--process_id=1", *second, JAX_NUM_CPU_DEVICES="2"),
     ]
 
 
@@ -75,7 +73,7 @@ def finish(processes: list[subprocess.Popen]) -> list[tuple[int, str, str]]:
 @pytest.fixture
 def alone(tmp_path):
     """The run that one process makes on one device, meanwhile; to be waited for."""
-    with start(*NET, f"--workdir={tmp_path}/alone", **COMPILER) as process:
+    with start(*NET, f"--workdir={tmp_path}/alone") as process:
         yield process
 
 
@@ -127,8 +125,7 @@ def test_killed_then_stopped_then_finished_by_one_process(alone, tmp_path):
 
     # One process, eight devices.
     layout = ["--config.parallel.model=2", "--config.parallel.shard_optimizer=true"]
-    eight = COMPILER | {"JAX_NUM_CPU_DEVICES": "8"}
-    result = train(*NET, *layout, f"--workdir={workdir}", **eight)
+    result = train(*NET, *layout, f"--workdir={workdir}", JAX_NUM_CPU_DEVICES="8")
     assert f"resuming after step {summary['steps']}" in result.stdout, result.stderr
 
     _, err = alone.communicate(timeout=300)
@@ -264,7 +261,7 @@ def test_detected_cluster(scheduler, tmp_path, monkeypatch):
         monkeypatch.delenv(name, raising=False)
     job = free_job()
     arguments = [*NET, "--config.steps=4", "--distributed", f"--workdir={tmp_path}/run"]
-    processes = [start(*arguments, **COMPILER, **scheduler(job, process)) for process in range(2)]
+    processes = [start(*arguments, **scheduler(job, process)) for process in range(2)]
     (status, _, err), (other_status, _, other_err) = finish(processes)
     assert (status, other_status) == (0, 0), err + other_err
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())

@@ -227,7 +227,7 @@ def test_a_net_that_does_not_learn_is_told_why(tmp_path):
     assert result.returncode == 0, result.stderr
     assert "still that of guessing, ln(10) = 2.3026" in result.stderr
     assert "RMS of dL/dz" in result.stderr
-    assert "conv5_1" in result.stderr
+    assert "conv2_1" in result.stderr
     assert "he_fan_in" in result.stderr
 
 
@@ -243,12 +243,15 @@ def test_pmap_runs_the_same_training(finished, tmp_path):
 
 
 def test_vgg16_trains_on_photos_at_224_pixels(shared_data, tmp_path):
-    workdir = tmp_path / "photos"
+    workdir, few = tmp_path / "run", tmp_path / "photos"
+    few.mkdir()
+    for folder in sorted((shared_data / "photos").iterdir())[:50]:
+        (few / folder.name).symlink_to(folder)
     result = train(
         "--config=configs/vgg16.py",
         "--config.model.width=0.03125",
         "--config.data.source=folder",
-        f"--config.data.dir={shared_data / 'photos'}",
+        f"--config.data.dir={few}",
         "--config.data.train_split=",
         "--config.data.eval_split=",
         "--config.data.batch_size=8",
@@ -262,6 +265,6 @@ def test_vgg16_trains_on_photos_at_224_pixels(shared_data, tmp_path):
     lines = metrics(workdir)
     assert [line["step"] for line in lines] == [1, 2, 3, 3]
     assert all(np.isfinite(line["train/loss"]) for line in lines[:3])
-    assert lines[3]["eval/examples"] == 500
+    assert lines[3]["eval/examples"] == len(list(few.glob("*/*.jpg"))) > 50
     summary = json.loads((workdir / "summary.json").read_text())
     assert "224" in summary["protocol"]["crop"]

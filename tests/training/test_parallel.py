@@ -23,8 +23,7 @@ def layouts(tmp_path_factory, pytestconfig):
     subprocess.run(
         [sys.executable, "-m", "tests.training.layouts", str(path)],
         cwd=pytestconfig.rootpath,
-        env=os.environ
-        | {"JAX_NUM_CPU_DEVICES": "8", "XLA_FLAGS": "--xla_backend_optimization_level=0"},
+        env=os.environ | {"JAX_NUM_CPU_DEVICES": "8"},
         check=True,
     )
     results = {}
