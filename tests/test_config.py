@@ -107,7 +107,8 @@ def test_works_from_any_folder(pytestconfig, tmp_path, monkeypatch):
         (VGG16, ["--config.seed=1.5"], "config.seed is of type int, which '1.5' is not"),
         (VGG16, ["--config.optimizer.learning_rate=fast"], "of type float"),
         (VGG16, ["--config.model.residual=maybe"], "type for example --config.model.residual=true"),
-        (VGG16, ["--config.data.scale=256"], "of type tuple"),
+        (VGG16, ["--config.data.scale=256"], r'example --config.data.scale="\(256, 256\)"'),
+        (VGG16, ["--config.log.trackers=mlflow"], r"""config.log.trackers="\('mlflow',\)\""""),
     ],
 )
 def test_mistakes_get_a_line_that_helps(spec, overrides, message):

@@ -54,7 +54,7 @@ def without_extras(code: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_the_core_builds_predicts_extracts_and_measures(tmp_path):
+def test_the_core_builds_predicts_extracts_measures_and_reports(tmp_path):
     save_weights(tmp_path / "net.safetensors", tiny_weights())
     Image.fromarray(np.zeros((40, 50, 3), np.uint8)).save(tmp_path / "photo.png")
     code = f"""
@@ -69,10 +69,13 @@ images = jnp.ones((1, 32, 32, 3))
 bound = model.bind(model.init(jax.random.key(0), images))
 norms = gradient_norms(bound, lambda model, images: jnp.sum(model(images)[0] ** 2), images)
 print("conv1_1/kernel" in norms["weight_grad_norm"])
+from pathlib import Path
+from vgg_jax.report import build_report
+print("<table" in build_report([Path("experiments/start_up/results")]))
 """
     result = without_extras(code)
     assert result.returncode == 0, result.stderr
-    assert result.stdout.splitlines() == ["[2]", "1", "True"]
+    assert result.stdout.splitlines() == ["[2]", "1", "True", "True"]
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ ACROSS = {
     "test_links",
     "test_mirror",
     "test_notebooks",  # of docs/
-    "test_python_page",  # the page's code
+    "test_python_page",  # the code of three pages
     "test_readme",
     "test_repository_size",
     "test_site",  # of docs/

@@ -1,6 +1,8 @@
 """docs/notebooks: their code runs as it stands, and what is stored of it is complete."""
 
 import json
+import re
+import tomllib
 from pathlib import Path
 
 import matplotlib as mpl
@@ -13,7 +15,9 @@ from vgg_jax.models import build_model
 from vgg_jax.weights.importing import import_weights
 from vgg_jax.weights.store import save_weights
 
-FOLDER = Path(__file__).parent.parent / "docs" / "notebooks"
+ROOT = Path(__file__).parent.parent
+FOLDER = ROOT / "docs" / "notebooks"
+INSTALL = re.compile(r'^    %pip install -q "(.*)"$', re.MULTILINE)
 NAMES = ["features", "gradients", "train"]
 
 
@@ -27,6 +31,7 @@ def run(name: str, **instead: str) -> dict:
     """Runs the code, with some pieces of it replaced; returns its names."""
     names: dict = {}
     code = "\n".join("".join(cell["source"]) for cell in cells(name))
+    code = INSTALL.sub('    raise AssertionError("it is installed")', code)
     for old, new in instead.items():
         assert old in code
         code = code.replace(old, new)
@@ -52,6 +57,16 @@ def test_every_cell_was_run_in_order_and_raised_nothing(name):
     outputs = [output for cell in code for output in cell["outputs"]]
     assert outputs
     assert "error" not in {output["output_type"] for output in outputs}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_first_cell_installs_from_an_address_that_is_true(name):
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    repository = project["urls"].get("Repository")
+    wheel = f"./vgg_jax-{project['version']}-py3-none-any.whl[all]"
+    expected = f"vgg_jax[all] @ git+{repository}" if repository else wheel
+    assert INSTALL.findall("".join(cells(name)[0]["source"])) == [expected]
+    assert "OWNER" not in (FOLDER / f"{name}.ipynb").read_text()
 
 
 def test_train():

@@ -1,6 +1,7 @@
 """The documentation builds as a site, strictly, that loads nothing from elsewhere."""
 
 import functools
+import html
 import importlib.util
 import json
 import os
@@ -22,6 +23,7 @@ from tests.reporting.browser import CHROMIUM, chromium
 
 ROOT = Path(__file__).parent.parent
 CONFIG = ROOT / "docs" / "site" / "mkdocs.yml"
+NOTEBOOKS = sorted((ROOT / "docs" / "notebooks").glob("*.ipynb"))
 LOADS = {"audio", "embed", "iframe", "img", "input", "object", "script", "source", "video"}
 LOADING_LINKS = {"icon", "modulepreload", "preconnect", "prefetch", "preload", "stylesheet"}
 
@@ -81,7 +83,8 @@ def pages(site: Path) -> dict[Path, Page]:
 
 
 def test_every_page_of_the_documentation_has_its_place(site):
-    sources = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("experiments/*/README.md")]
+    patterns = ("*.md", "docs/*.md", "docs/notebooks/*.ipynb", "experiments/*/README.md")
+    sources = [path for pattern in patterns for path in ROOT.glob(pattern)]
     assert len(sources) > 30
     for source in sources:
         place = source.relative_to(ROOT).with_suffix("")
@@ -97,6 +100,8 @@ def test_api_has_every_public_name(pages, site):
         assert {full, f"vgg_jax.{name}"} & front.anchors, full
         page = pages[site / "api" / homes[name].replace(".", "/") / "index.html"]
         assert full in page.anchors, full
+    models = (site / "api" / "vgg_jax" / "weights" / "creating" / "index.html").read_text()
+    assert models.count("table 1: images (N, 224, 224, 3) to logits (N, 1000).") == 4
 
 
 def test_api_has_every_module(site):
@@ -115,6 +120,25 @@ def test_gallery_links_each_figure_to_its_experiment(site):
     assert shown == {name for name, text in texts.items() if "![" in text}
 
 
+def test_notebooks_are_pages_with_code_output_and_pictures(pages, site):
+    contents = pages[site / "docs" / "index.html"]
+    for path in NOTEBOOKS:
+        cells = json.loads(path.read_text())["cells"]
+        page = site / "docs" / "notebooks" / path.stem / "index.html"
+        # Contents and navigation link the page, and the page the file itself.
+        assert contents.linked.count(f"notebooks/{path.stem}/") >= 2
+        assert f"../{path.name}" in pages[page].linked
+        assert (site / "docs" / "notebooks" / path.name).read_bytes() == path.read_bytes()
+        shown = html.unescape(re.sub(r"<[^>]+>", "", page.read_text()))
+        data = [output.get("data", output) for c in cells for output in c.get("outputs", ())]
+        pictures = [one for one in data if {"image/png", "image/jpeg"} & one.keys()]
+        texts = ["".join(c["source"]) for c in cells if c["cell_type"] == "code"]
+        texts += ["".join(one[kind]) for one in data for kind in ("text",) if kind in one]
+        assert not [text for text in texts if text.strip() not in shown]
+        assert len([url for url in pages[page].loaded if path.stem in url]) == len(pictures) > 0
+        assert "colab.research" not in page.read_text()  # there is no public address
+
+
 def test_cite_page_has_the_paper_and_the_version(site):
     text = re.sub(r"<[^>]+>", "", (site / "cite" / "index.html").read_text())
     assert f"version = {{{vgg_jax.__version__}}}" in text
@@ -124,17 +148,25 @@ def test_cite_page_has_the_paper_and_the_version(site):
 def test_search_index_has_pages_and_the_api(site):
     index = json.loads((site / "search" / "search_index.json").read_text())
     found = {entry["location"] for entry in index["docs"]}
-    assert "docs/tutorial/" in found
+    assert {"docs/tutorial/", "docs/notebooks/gradients/"} <= found
     assert "api/vgg_jax/training/fitting/#vgg_jax.training.fitting.fit" in found
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium, which .ci/run installs")
-def test_browser_searches_and_asks_no_other_host(site):
+def test_browser_shows_fits_searches_and_asks_no_other_host(site):
     handler = functools.partial(QuietHandler, directory=site)
     results = "document.querySelectorAll('.md-search-result__item').length"
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server, chromium() as browser:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         home = f"http://127.0.0.1:{server.server_port}/"
+        for page in (f"notebooks/{path.stem}" for path in NOTEBOOKS):
+            for dark in (True, False):  # the second visit is by another light than the first
+                browser.open(f"{home}docs/{page}/", width=390, dark=dark)
+                assert browser.evaluate("document.documentElement.scrollWidth") == 390
+                scheme = browser.evaluate("document.body.dataset.mdColorScheme")
+                assert scheme == ("slate" if dark else "default")
+            widths = "[...document.querySelectorAll('article img')].map(i => i.naturalWidth)"
+            assert min(browser.evaluate(widths)) > 300
         browser.open(f"{home}docs/gallery/", width=1300, dark=False)
         browser.evaluate("document.querySelector('.md-search__input').focus() === undefined")
         browser.call("Input.insertText", text="lsuv")
@@ -193,7 +225,14 @@ def small(tmp_path: Path) -> Path:
         (tmp_path / f"{name}.md").write_text("# Page\n\n[security](SECURITY.md)\n")
     for name in ("tutorial", "gallery", "data"):
         (tmp_path / "docs" / f"{name}.md").write_text("# Page\n\n[home](../README.md#page)\n")
-    links = "[tutorial](tutorial.md) [gallery](gallery.md) [data](data.md)"
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    output = {"output_type": "stream", "name": "stdout", "text": ["```\n", "- a\n"]}
+    cells = [
+        {"cell_type": "markdown", "source": ["# Notebook"]},
+        {"cell_type": "code", "source": ["print(1)"], "outputs": [output, output]},
+    ]
+    (tmp_path / "docs" / "own.ipynb").write_text(json.dumps({"cells": cells}))
+    links = "[tutorial](tutorial.md) [gallery](gallery.md) [data](data.md) [own](own.ipynb)"
     (tmp_path / "docs" / "README.md").write_text(f"# Documentation\n\n{links}\n")
     (tmp_path / "vgg_jax" / "evaluation").mkdir(parents=True)
     for name in ("__init__", "evaluation/__init__"):
@@ -205,8 +244,15 @@ def small(tmp_path: Path) -> Path:
 
 
 def test_the_small_repository_builds(small):
+    project = small / "pyproject.toml"
+    address = 'Repository = "https://github.com/someone/fork.git"'
+    project.write_text(project.read_text().replace("[project.urls]", f"[project.urls]\n{address}"))
     result = build(small / "built", small / CONFIG.relative_to(ROOT))
     assert result.returncode == 0, result.stderr
+    page = small / "built" / "docs" / "own" / "index.html"
+    colab = "https://colab.research.google.com/github/someone/fork/blob/main/docs/own.ipynb"
+    assert colab in Page(page).linked
+    assert "```\n- a\n```\n- a\n" in re.sub(r"<[^>]+>", "", page.read_text())
 
 
 ARGUMENT = "def f(x: int) -> None:\n    '''Does nothing.\n\n    Args:\n      y: no such.\n    '''"

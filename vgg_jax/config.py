@@ -37,6 +37,18 @@ _LATER_KEYS: dict[str, Any] = {
     "optimizer": {"rates": [], "frozen": []},
 }
 
+# Examples of the tuples that may be empty or None.
+_TUPLES = {
+    "init.fresh": ("fc8/.*",),
+    "log.trackers": ("mlflow",),
+    "model.head_features": (512,),
+    "model.stages": ("3-64 x2", "3-128 x2"),
+    "optimizer.decay_epochs": (30.0, 60.0),
+    "optimizer.decay_on": (".*/kernel",),
+    "optimizer.frozen": ("conv[1-4]_.*",),
+    "optimizer.rates": (("fc8/.*", 10.0),),
+}
+
 
 def load_config(spec: str, overrides: Sequence[str] = ()) -> ConfigDict:
     """Reads a config and applies `--config.key=value` overrides.
@@ -216,11 +228,11 @@ def _set_field(config: ConfigDict, key: str, text: str) -> None:
     *parents, leaf = key.split(".")
     for parent in parents:
         config = config[parent]
-    config[leaf] = _parse(key, text, config.get_type(leaf))
+    config[leaf] = _parse(key, text, config.get_type(leaf), config[leaf])
 
 
-def _parse(key: str, text: str, kind: type) -> Any:
-    """Returns the value that `text` stands for in a field of type `kind`."""
+def _parse(key: str, text: str, kind: type, present: Any) -> Any:
+    """Returns what `text` stands for in a field of type `kind` that has the value `present`."""
     if kind is str:
         return text
     try:
@@ -232,7 +244,8 @@ def _parse(key: str, text: str, kind: type) -> Any:
     except (ValueError, SyntaxError):
         value = text
     if kind is not object and type(value) is not kind:
-        example = {bool: "true", int: "3", float: "0.1", tuple: "(1,2)"}.get(kind, kind.__name__)
+        examples = {bool: "true", int: "3", float: "0.1"}
+        example = examples.get(kind) or f'"{present or _TUPLES.get(key, (1, 2))}"'
         raise UserError(
             f"config.{key} is of type {kind.__name__}, which {text!r} is not; "
             f"type for example --config.{key}={example}"

@@ -64,8 +64,7 @@ def build_report(folders: list[Path]) -> str:
     for i, (title, content) in enumerate(parts):
         body += [html.heading(title, anchor=f"part{i}"), *content]
     names = ", ".join(folder.resolve().name for folder in folders)
-    lead = "Written by vgg_jax.report. Hover over a line or a cell to read its value."
-    return html.page(f"Report: {names}", lead, body)
+    return html.page(f"Report: {names}", html.LEAD, body)
 
 
 def _named_runs(folders: list[Path]) -> list[str]:

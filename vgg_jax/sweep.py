@@ -9,9 +9,10 @@ A sweep file is Python: its `get_runs()` yields (name, config, overrides), for e
 ("bn-seed1", "configs/vgg16.py:digits", {"model.norm": "batch", "seed": 1}). Each run is a training
 command in a folder of its own. Finished runs are skipped and interrupted ones resumed, so the same
 command again does what is left. With --time_limit=8m it ends within that time: it starts only runs
-that fit, by what the finished ones took, and stops what does not. Exit status: 0 all finished or
-the time is up, 1 some failed, 2 a mistake in what was
-typed, 130 stopped by Ctrl-C or SIGTERM after saving.
+that fit, by what the finished ones took, and stops what does not.
+
+Exit status: 0 all finished or the time is up, 1 some failed, 2 a mistake in what was typed, 130
+stopped by Ctrl-C or SIGTERM after saving.
 """
 
 import argparse
@@ -57,15 +58,17 @@ def main(argv: list[str]) -> int:
     ray.add_argument("--gpus_per_run", type=float, default=0.0)
     arguments = parser.parse_args(argv)
     _check_positive(arguments)
-    if arguments.time_limit and arguments.launcher == "ray":
+    if arguments.time_limit is not None and arguments.launcher == "ray":
         raise UserError("--time_limit is for --launcher=local; on Ray limit the cluster's job")
 
     # Imported late: --help and a mistyped argument answer at once.
     from vgg_jax.sweeping.execution import LEFT
     from vgg_jax.sweeping.table import format_rows, sweep_table, write_table
+    from vgg_jax.sweeping.time_limit import parse_seconds
     from vgg_jax.sweeping.trials import load_trials
     from vgg_jax.training.config_check import check_config
 
+    seconds = None if arguments.time_limit is None else parse_seconds(arguments.time_limit)
     folder = arguments.workdir or Path("runs") / _sweep_name(arguments.config)
     trials = load_trials(arguments.config, folder, check_config)
     left = [trial for trial in trials if not trial.finished()]
@@ -74,7 +77,7 @@ def main(argv: list[str]) -> int:
             print(trial.command())
         return 0
     print(f"{len(trials)} runs in {folder}, {len(trials) - len(left)} finished before")
-    ended = _make_runs(arguments, trials, left) if left else {}
+    ended = _make_runs(arguments, trials, left, seconds) if left else {}
 
     rows = sweep_table(trials)
     write_table(rows, folder)
@@ -96,20 +99,21 @@ def main(argv: list[str]) -> int:
 
 
 def _make_runs(
-    arguments: argparse.Namespace, trials: Sequence["Trial"], left: Sequence["Trial"]
+    arguments: argparse.Namespace,
+    trials: Sequence["Trial"],
+    left: Sequence["Trial"],
+    seconds: float | None,
 ) -> dict[str, str]:
-    """Makes the runs that are left; returns how each ended."""
+    """Makes the runs that are left, those that fit into a time; returns how each ended."""
     from rich.console import Console
 
     from vgg_jax.sweeping.display import Display
     from vgg_jax.sweeping.execution import LEFT, Outcome
     from vgg_jax.sweeping.launchers import Launcher, LocalLauncher, RayLauncher, device_slots
-    from vgg_jax.sweeping.time_limit import TimeLimit, parse_seconds
+    from vgg_jax.sweeping.time_limit import TimeLimit
     from vgg_jax.training.preemption import StopRequest
 
-    limit = None
-    if arguments.time_limit:
-        limit = TimeLimit(parse_seconds(arguments.time_limit), trials)
+    limit = None if seconds is None else TimeLimit(seconds, trials)
     launcher: Launcher
     if arguments.launcher == "ray":
         launcher = RayLauncher(

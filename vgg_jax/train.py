@@ -93,9 +93,9 @@ def main(argv: list[str]) -> int:
             print("run the same command again to resume")
         scores, protocol = summary.get("metrics", {}), summary.get("protocol", {})
         if summary["exit_reason"] == "finished" and scores.keys() >= _SCORES:
+            scored = f"{protocol.get('dataset')} {protocol.get('split')}".rstrip()
             print(
-                f"{protocol.get('dataset')} {protocol.get('split')} "
-                f"top-1 {scores['eval/top1']:.2%}, top-5 {scores['eval/top5']:.2%}, "
+                f"{scored} top-1 {scores['eval/top1']:.2%}, top-5 {scores['eval/top5']:.2%}, "
                 f"loss {scores['eval/loss']:.4f}"
             )
     return EXIT_INTERRUPTED if summary["exit_reason"] == "SIGINT" else 0

@@ -2,8 +2,8 @@
 
 The site has the folders of the repository, so that each link leads to the same place on GitHub and
 on the site: it starts from the README, the pages of docs/ and of the experiments, and has what they
-link. To these come pages that only the site has: the API, a page for each module of the package,
-and how to cite.
+link; a notebook becomes a page. To these come pages that only the site has: the API, a page for
+each module of the package, and how to cite.
 """
 
 import re
@@ -14,21 +14,24 @@ import yaml
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
+from notebooks import page_files, page_name
 
 ROOT = Path(__file__).parents[2]
 CONTENTS, GALLERY, TUTORIAL = "docs/README.md", "docs/gallery.md", "docs/tutorial.md"
 LINK = re.compile(r"\]\(([^)#\s]+)")
 ITEM = re.compile(r"^- .*\n(?:  .*\n)*\n(?:(?:  .*)?\n)*", re.M)  # with more than one paragraph
+NOTEBOOK = re.compile(r"(\]\([^)#\s]+)\.ipynb\)")
 PICTURE = re.compile(r"!\[([^]]*)\]\(([^)\s]+)\)")
 
 
 def on_config(config: MkDocsConfig) -> None:
-    """Sets the navigation. The guides are those of the table in docs/README.md, in its order."""
-    linked = LINK.findall((ROOT / CONTENTS).read_text())
-    guides = [f"docs/{name}" for name in linked if name.endswith(".md")]  # not the notebooks
+    """Sets the navigation: guides and notebooks as the table in docs/README.md has them."""
+    linked = [f"docs/{name}" for name in LINK.findall((ROOT / CONTENTS).read_text())]
+    guides = [name for name in linked if name.endswith(".md")]
+    notebooks = [page_name(name) for name in linked if name.endswith(".ipynb")]
     config.nav = [
         {"Home": "README.md"},
-        {"Tutorial": TUTORIAL},
+        {"Tutorials": [TUTORIAL, *notebooks]},
         {"Guides": [CONTENTS, *(page for page in guides if page not in (TUTORIAL, GALLERY))]},
         {"Experiments": experiments()},
         {"Gallery": GALLERY},
@@ -41,7 +44,12 @@ def on_config(config: MkDocsConfig) -> None:
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Replaces what mkdocs found in docs/ by the files of the site."""
-    own = [File.generated(config, name, abs_src_path=str(ROOT / name)) for name in linked_files()]
+    names = linked_files()
+    own = [File.generated(config, name, abs_src_path=str(ROOT / name)) for name in names]
+    for name in names:
+        if name.endswith(".ipynb"):
+            made = page_files(ROOT, name).items()
+            own += [File.generated(config, path, content=content) for path, content in made]
     api = [File.generated(config, api_page(p), content=api_text(p)) for p in modules()]
     cite = File.generated(config, "cite.md", content=cite_text())
     theme = [file for file in files if file.src_dir != config.docs_dir]
@@ -52,10 +60,12 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     """Adds the figures of all experiments to the gallery, and rewrites lists for Python-Markdown.
 
     It wants four spaces before a table or a paragraph of an item, and an empty line after it;
-    GitHub wants two and none.
+    GitHub wants two and none. A link to a notebook leads to its page.
     """
     if page.file.src_uri == GALLERY:
         markdown += figures_text()
+    if not (ROOT / page.file.src_uri).with_suffix(".ipynb").is_file():
+        markdown = NOTEBOOK.sub(r"\1.md)", markdown)
     return ITEM.sub(lambda item: re.sub(r"^  ", "    ", item[0], flags=re.M) + "\n", markdown)
 
 

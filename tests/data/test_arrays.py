@@ -80,6 +80,8 @@ class TestNpz:
         source = self.open(data_config, tmp_path, "")
         assert len(source) == 5
         assert source.class_names == ("ant", "bee", "cow")
+        with pytest.raises(UserError, match=r"--config\.data\.train_split= --config"):
+            self.open(data_config, tmp_path, "train")
 
     @pytest.mark.parametrize(
         ("change", "split", "message"),

@@ -135,6 +135,8 @@ def test_errors_say_what_to_give(data_config, open_split, photo_folder, tmp_path
         open_split(photo_folder, "test")
     with pytest.raises(UserError, match=r"no folder .*absent: give --config.data.dir"):
         open_split(tmp_path / "absent", "train")
+    with pytest.raises(UserError, match=r"no folder .*absent: give one, DIR.CLASS"):
+        open_split(tmp_path / "absent", "")
     with pytest.raises(UserError, match="needs --config"):
         open_source(data_config(source="folder"), "train")
 

@@ -65,6 +65,29 @@ def test_weights_and_images_by_path_or_by_content(weights, images, tmp_path):
     assert [len(each) for each in by_file] == [2, 2]
 
 
+def test_arrays_are_seen_as_the_files_they_would_be(weights, images):
+    arrays = np.stack([np.array(Image.open(path)) for path in images])
+    assert predict(weights, arrays) == predict(weights, images) == predict(weights, list(arrays))
+    grey = arrays[..., 0]
+    assert predict(weights, grey[:2]) == predict(weights, np.stack([grey[:2]] * 3, axis=-1))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ("photo.jpg", "'photo.jpg' is one image: give a list of images"),
+        (b"\xff\xd8", "the contents of a file is one image"),
+        (PIXELS[0], r"uint8 \(8, 8, 3\) is no batch of images"),
+        (PIXELS / 255, r"float64 \(17, 8, 8, 3\) is no batch .* give uint8"),
+        ([PIXELS[0] / 255], r"float64 \(8, 8, 3\) is no image: give uint8"),
+        ([PIXELS], r"\(17, 8, 8, 3\) is no image"),
+    ],
+)
+def test_what_is_no_batch_of_images(weights, wrong, message):
+    with pytest.raises(UserError, match=message):
+        predict(weights, wrong)
+
+
 def test_mistakes(weights, images, tmp_path):
     (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8 not much of an image")
     with pytest.raises(UserError, match=r"broken\.jpg"):

@@ -50,6 +50,7 @@ def test_convolutional_endpoints_at_sizes_below_the_head(weights):
         ([], ["pool1"], "0 images"),
         (PIXELS, [], "0 endpoints"),
         (["absent.jpg"], ["pool1"], "absent.jpg"),
+        ("photo.jpg", ["pool1"], "'photo.jpg' is one image: give a list"),
     ],
 )
 def test_mistakes(weights, images, endpoints, message):

@@ -82,3 +82,10 @@ def test_a_sweep_ends_in_time_and_says_what_is_left(sweep_file, tmp_path, monkey
 def test_a_limit_is_for_runs_on_this_machine(sweep_file):
     with pytest.raises(UserError, match="is for --launcher=local"):
         main([f"--config={sweep_file}", "--time_limit=8m", "--launcher=ray"])
+
+
+@pytest.mark.parametrize("text", ["8x", "10s", ""])
+def test_a_limit_that_is_none_is_refused_before_anything_is_told(sweep_file, capsys, text):
+    with pytest.raises(UserError, match=f"--time_limit={text} must be more than 20 seconds"):
+        main([f"--config={sweep_file}", f"--time_limit={text}"])
+    assert capsys.readouterr().out == ""

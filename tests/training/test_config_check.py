@@ -1,6 +1,7 @@
 """Values drawn from the domains of the config, and from outside them."""
 
 import math
+import shlex
 from typing import Any
 
 import pytest
@@ -209,3 +210,20 @@ def test_a_stored_config_is_checked_like_one_from_a_file(tmp_path) -> None:
     write_json(tmp_path / "config.json", stored.to_dict())
     with pytest.raises(UserError, match=r"optimizer\.momentum=5\.0: .*\n.*flip is missing"):
         check_config(read_config(tmp_path))
+
+
+MISTYPED = [
+    key
+    for key, value in flatten(base()).items()
+    if not isinstance(value, str) and key not in ("data.dir", "init.weights")  # text, or None
+]
+
+
+@pytest.mark.parametrize("key", MISTYPED)
+def test_the_example_of_a_mistyped_value_is_a_value_of_that_key(key):
+    empty = [f"--config.optimizer.{key}=()" for key in ("decay_on", "decay_epochs")]
+    with pytest.raises(UserError, match=f"type for example --config.{key}=") as error:
+        load_config("vgg16", [*empty, f"--config.{key}=mlflow"])
+    example = shlex.split(str(error.value).partition("for example ")[2])
+    value = flatten(load_config("vgg16", example))[key]
+    assert DOMAINS[key].complaint(value) is None

@@ -126,11 +126,21 @@ def test_a_config_may_leave_the_number_of_classes_and_steps_open(monkeypatch, ch
 def test_keys_that_are_given_are_kept_and_a_config_too(digits):
     config = load_config("vgg11:cifar10", override_arguments(SHORT))
     before = flatten(config)
-    history, model = fit(config, data=digits[0], validation=digits[1], num_classes=12, seed=3)
+    numpy = {
+        "num_classes": np.int64(12),
+        "mean": np.float32([1, 2, 3]),
+        "std": (np.ones(1)[0],) * 3,
+    }
+    history, model = fit(config, data=digits[0], validation=digits[1], seed=3, **numpy)
     assert flatten(config) == before
+    assert (history.config["data.mean"], history.config["data.std"]) == (
+        (1.0, 2.0, 3.0),
+        (1.0,) * 3,
+    )
     changed = {key for key in before if history.config[key] != before[key]}
     assert changed == {
         *("seed", "model.num_classes", "data.source", "data.name", "data.eval_split"),
+        *("data.mean", "data.std"),
         *("data.workers", "eval.every_steps", "checkpoint.every_steps"),
     }
     assert model.class_names[-2:] == ("10", "11")

@@ -8,13 +8,17 @@ from pathlib import Path
 import pytest
 
 from tests.short_runs import metrics
-from vgg_jax.config import load_config
+from vgg_jax.config import as_json, load_config
 from vgg_jax.errors import UserError
+from vgg_jax.json_files import write_json
 from vgg_jax.training.loop import train
 from vgg_jax.training.setup import build
 from vgg_jax.training.trackers import TRACKERS, Tracking, check_installed
 
 SUMMARY = {"exit_reason": "finished", "steps": 4, "metrics": {"train/loss": 0.5}}
+LAYERS = (
+    "step,layer,quantity,value\n1,conv1_1,weight_grad_norm,0.5\n2,conv1_1,weight_grad_norm,0.25\n"
+)
 BLOCK = 32768  # bytes, of W&B's file
 
 
@@ -29,10 +33,14 @@ def offline(monkeypatch, tmp_path):
 
 @pytest.fixture
 def workdir(tmp_path):
-    (tmp_path / "run" / "probes").mkdir(parents=True)
-    for name in ("config.json", "metrics.jsonl", "summary.json", "probes/layers.csv"):
-        (tmp_path / "run" / name).write_text(f"of {name}")
-    return tmp_path / "run"
+    folder = tmp_path / "run"
+    (folder / "probes").mkdir(parents=True)
+    write_json(folder / "config.json", as_json(load_config("vgg16:digits")))
+    write_json(folder / "summary.json", SUMMARY)
+    lines = [{"step": step, "train/loss": 4.0 - step} for step in (1, 2)]
+    (folder / "metrics.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    (folder / "probes" / "layers.csv").write_text(LAYERS)
+    return folder
 
 
 def start(name, workdir, *steps, kept=(), finish=True, say=print, config="vgg16:digits"):
@@ -137,10 +145,12 @@ def test_mlflow_has_config_summary_and_files(workdir):
     assert run.info.status == "FINISHED"
     assert run.data.tags["summary.metrics.train/loss"] == "0.5"
     assert {file.path for file in client.list_artifacts(run.info.run_id)} == {
-        *("config.json", "metrics.jsonl", "summary.json", "layers.csv")
+        *("config.json", "metrics.jsonl", "summary.json", "layers.csv", "report.html")
     }
     (stored,) = workdir.glob("trackers/mlflow/*/*/artifacts/layers.csv")
-    assert stored.read_text() == "of probes/layers.csv"
+    assert stored.read_text() == LAYERS
+    report = stored.with_name("report.html").read_text()
+    assert report.count("<svg") == 2  # the loss, and the layers' gradients
 
 
 def test_wandb_has_config_summary_and_files(workdir, monkeypatch):
@@ -163,7 +173,10 @@ def test_wandb_has_config_summary_and_files(workdir, monkeypatch):
     ]
     assert json.loads(summaries[0]) == SUMMARY
     contents = {entry.path for entry in records["artifact"].artifact.manifest.contents}
-    assert contents == {"config.json", "metrics.jsonl", "summary.json", "probes/layers.csv"}
+    assert contents == {
+        *("config.json", "metrics.jsonl", "summary.json", "probes/layers.csv"),
+        "trackers/report.html",
+    }
     assert records["exit"].exit.exit_code == 0
 
 

@@ -174,7 +174,8 @@ def test_trackers_get_what_is_written_and_the_end(recorder, state, config, track
         writer.ended({"exit_reason": "finished"})
     (line,) = metrics(tmp_path)
     written = (line.pop("step"), line)
-    assert tracker == [written, ({"exit_reason": "finished"}, ["metrics.jsonl"]), "closed"]
+    files = ["metrics.jsonl", "report.html"]
+    assert tracker == [written, ({"exit_reason": "finished"}, files), "closed"]
     tracker.clear()
     with recorder(start=2):
         assert tracker == [written]  # it says that it has nothing

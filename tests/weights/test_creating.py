@@ -33,6 +33,7 @@ def test_the_functions_of_the_package(depth, norm):
     named = vgg_jax.create_model(f"vgg{depth}{norm}", num_classes=7)
     assert function(num_classes=7) == named
     assert function().num_classes == 1000
+    assert function.__doc__ == vgg_jax.create_model.__doc__  # what help() shows
 
 
 def test_it_initialises_and_classifies():

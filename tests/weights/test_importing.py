@@ -1,5 +1,7 @@
 """From a file to `Weights`: what becomes of its metadata, and which files are refused."""
 
+import sys
+
 import jax
 import numpy as np
 import pytest
@@ -65,8 +67,17 @@ def test_files_of_another_kind_are_named(good_files, tmp_path):
         (tmp_path / path.name).write_bytes(b"These are no weights at all. " * 100)
         with pytest.raises(UserError, match=path.name):
             import_weights(tmp_path / path.name, layout, network("A"))
-        with pytest.raises(UserError, match="no weights file"):
-            import_weights(tmp_path / f"absent_{path.name}", layout, network("A"))
+
+
+@pytest.mark.parametrize(
+    ("file", "layout"),
+    [("net.pth", "torchvision"), ("net.h5", "keras"), ("net.caffemodel", "caffe")],
+)
+def test_an_absent_file_is_named_whatever_is_installed(file, layout, monkeypatch):
+    for package in ("torch", "h5py"):
+        monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(UserError, match=f"no weights file {file}"):
+        import_weights(file, layout, network("A"))
 
 
 def test_another_network_is_told(good_files):

@@ -131,6 +131,11 @@ def open_npz(data_dir: str | None, name: str, split: str) -> ArraySource:
         raise UserError(f"{path} is no .npz file of plain arrays: {error}") from error
     images_key, labels_key, _ = _npz_keys(split)
     if images_key not in arrays or labels_key not in arrays:
+        if splits == [""]:
+            raise UserError(
+                f"{path} has images and labels without splits: type\n--config.data.train_split= "
+                "--config.data.eval_split= to train and evaluate on them"
+            )
         raise missing_split(str(path), split, splits)
     return array_source(
         arrays[images_key],

@@ -71,6 +71,25 @@ def decode_image(encoded: Encoded) -> np.ndarray:
     return np.array(open_image(encoded))
 
 
+def check_several(images: Sequence[Encoded | np.ndarray] | np.ndarray) -> None:
+    """Checks that what should be several images is no single one.
+
+    Raises:
+      UserError: it is the path or the contents of a file; or an array that is neither uint8
+        (N, H, W, 3) nor (N, H, W).
+    """
+    if isinstance(images, str | bytes | PathLike):
+        name = "the contents of a file" if isinstance(images, bytes) else quoted(images)
+        raise UserError(f"{name} is one image: give a list of images")
+    if isinstance(images, np.ndarray):
+        is_grey = images.ndim == 3 and images.shape[2] != 3  # which would be one RGB image
+        if images.dtype != np.uint8 or not (is_grey or images.shape[3:] == (3,)):
+            raise UserError(
+                f"an array of {images.dtype} {images.shape} is no batch of images: "
+                "give uint8 (N, H, W, 3), RGB, or (N, H, W), grey"
+            )
+
+
 def _scaled_size(width: int, height: int, shortest: int) -> tuple[int, int]:
     """Returns (width, height) scaled isotropically, so that the shortest is `shortest`."""
     scale = shortest / min(width, height)
@@ -171,9 +190,24 @@ class Preprocessing:
         if self.channel_order not in CHANNEL_ORDERS:
             raise unknown_name("channel order", self.channel_order, CHANNEL_ORDERS)
 
-    def load(self, encoded: Encoded) -> np.ndarray:
-        """Decodes, resizes and crops an image file to uint8 (crop, crop, 3) RGB."""
-        return resized_crop(open_image(encoded), self.resize, self.crop)
+    def load(self, image: Encoded | np.ndarray) -> np.ndarray:
+        """Resizes and crops an image to uint8 (crop, crop, 3) RGB.
+
+        Args:
+          image: a file, by path or contents, that `open_image` reads; or uint8 (H, W, 3) RGB or
+            (H, W) grey.
+
+        Raises:
+          UserError: the file cannot be read, or the array is of another kind.
+        """
+        if not isinstance(image, np.ndarray):
+            return resized_crop(open_image(image), self.resize, self.crop)
+        if image.dtype != np.uint8 or not (image.ndim == 2 or image.shape[2:] == (3,)):
+            raise UserError(
+                f"an array of {image.dtype} {image.shape} is no image: give uint8 (H, W, 3), RGB, "
+                "or (H, W), grey"
+            )
+        return resized_crop(_to_rgb(Image.fromarray(image)), self.resize, self.crop)
 
     def normalize(self, images: jax.Array) -> jax.Array:
         """Maps RGB (..., 3), uint8 or float of 0..255, to the float32 that the network is fed."""

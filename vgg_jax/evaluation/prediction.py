@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vgg_jax.data.preprocessing import Encoded
+from vgg_jax.data.preprocessing import Encoded, check_several
 from vgg_jax.errors import UserError
 from vgg_jax.evaluation.probabilities import class_probabilities
 from vgg_jax.weights.loading import load_weights
@@ -24,22 +24,27 @@ class Prediction(NamedTuple):
 
 
 def predict(
-    weights: Weights | str | PathLike[str], images: Sequence[Encoded], *, top: int = 5
+    weights: Weights | str | PathLike[str],
+    images: Sequence[Encoded | np.ndarray] | np.ndarray,
+    *,
+    top: int = 5,
 ) -> list[list[Prediction]]:
-    """Classifies image files by the centre crop that their weights are made for.
+    """Classifies images by the centre crop that the weights are made for.
 
     Args:
       weights: from `load_weights`, or the path of a weights file.
       images: paths, or the contents of image files. Grey becomes RGB, alpha is dropped, CMYK is
-        converted and the EXIF orientation applied.
+        converted and the EXIF orientation applied. Or arrays, uint8 (N, H, W, 3) RGB or (N, H, W)
+        grey, which are resized and cropped as files are.
       top: number of classes to name.
 
     Returns:
       For each image its `top` most probable classes, most probable first.
 
     Raises:
-      UserError: weights or an image that cannot be read, by name.
+      UserError: weights or an image that cannot be read, by name; or arrays of another kind.
     """
+    check_several(images)
     if not isinstance(weights, Weights):
         weights = load_weights(weights)
     found: list[list[Prediction]] = []

@@ -68,7 +68,9 @@ class Explanation:
         return canvas
 
 
-def explain(weights: Weights, image: Encoded, *, label: int | None = None) -> Explanation:
+def explain(
+    weights: Weights, image: Encoded | np.ndarray, *, label: int | None = None
+) -> Explanation:
     """Shows what in a photo speaks for a class.
 
     Saliency: Simonyan, Vedaldi & Zisserman (2014), arXiv 1312.6034, section 3: the largest
@@ -78,8 +80,12 @@ def explain(weights: Weights, image: Encoded, *, label: int | None = None) -> Ex
 
     Args:
       weights: from `load_weights`.
-      image: path or contents of an image file; its centre crop is taken.
+      image: path or contents of an image file, or uint8 (H, W, 3) RGB or (H, W) grey; its centre
+        crop is taken.
       label: the class to speak for; by default the most probable one.
+
+    Returns:
+      The class with its probability, the crop, and both maps; `picture()` draws them.
 
     Raises:
       UserError: the image cannot be read, or there is no such class.

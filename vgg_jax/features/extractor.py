@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vgg_jax.data.preprocessing import Encoded, Preprocessing
+from vgg_jax.data.preprocessing import Encoded, Preprocessing, check_several
 from vgg_jax.errors import UserError, unknown_name
 from vgg_jax.models import VGG
 from vgg_jax.weights.loading import load_weights
@@ -43,7 +43,7 @@ def extract_features(
 
     Raises:
       UserError: an unknown endpoint, weights or an image that cannot be read, an array of another
-        kind, no images, images too small, or `batch_size` below 1.
+        kind, a single image or none, images too small, or `batch_size` below 1.
     """
     if not isinstance(weights, Weights):
         weights = load_weights(weights)
@@ -54,6 +54,7 @@ def extract_features(
             f"an array of {images.dtype} {images.shape} is no batch of images: "
             "give uint8 (N, H, W, 3), RGB"
         )
+    check_several(images)
     if batch_size < 1 or not len(images) or not endpoints:
         raise UserError(
             f"{len(images)} images, {len(endpoints)} endpoints, batch_size={batch_size}: "

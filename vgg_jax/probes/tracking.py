@@ -1,8 +1,10 @@
 """Gradient norms of every parameter from inside an Optax chain, for a training loop of one's own.
 
-optimizer = optax.chain(track_gradients(), optax.adam(1e-3))
-...
-norms = optax.tree.get(opt_state, "gradient_norms")     {"Block_0/Dense_1/kernel": ..., ...}
+As a link of a chain, whose state then has them:
+
+    optimizer = optax.chain(track_gradients(), optax.adam(1e-3))
+    ...
+    norms = optax.tree.get(opt_state, "gradient_norms")     {"Block_0/Dense_1/kernel": ..., ...}
 """
 
 from typing import Any, NamedTuple

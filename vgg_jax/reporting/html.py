@@ -8,15 +8,14 @@ from html import escape
 from pathlib import Path
 
 from vgg_jax.errors import UserError
-from vgg_jax.reporting.plots import COLORS
-from vgg_jax.reporting.svg import DASHES, line_style
+from vgg_jax.reporting.svg import COLORS, DASHES, line_style
 
 _MAX_ROWS = 200
 _OPEN_ROWS = 30  # a longer table opens at a click
 _WRAPPED_CHARACTERS = 40
 _MIME = {".png": "image/png", ".svg": "image/svg+xml"}
 
-# Okabe & Ito's colours (`plots.COLORS`), lightened on black and three of them darkened on white, so
+# Okabe & Ito's colours (`svg.COLORS`), lightened on black and three of them darkened on white, so
 # that each line has a contrast of 3 to its ground at least.
 _COLORS = (*COLORS[:3], "#c46f9d", "#2b91cb", "#b67c00", *COLORS[6:])
 _DARK_COLORS = (
@@ -90,6 +89,9 @@ th,td{{padding:.32rem .5rem}}
 .charts:not(.maps) text{{font-size:13px}}svg .side{{display:none}}}}
 @media print{{details{{display:block}}}}
 """
+
+
+LEAD = "Written by vgg_jax.report. Hover over a line or a cell to read its value."
 
 
 def page(title: str, lead: str, body: Iterable[str]) -> str:

@@ -14,8 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
-# Okabe & Ito (2008), without yellow, which is too faint for lines.
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#7F7F7F")
+from vgg_jax.reporting.svg import COLORS
 
 _STYLE: dict[Any, Any] = {
     "axes.grid": True,

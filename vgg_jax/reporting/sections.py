@@ -28,6 +28,11 @@ GRADIENTS = ("activation_grad_rms", "weight_grad_norm", "grad_param_ratio", "upd
 _MAX_PICTURE_BYTES = 2**20
 
 
+def run_page(run: StoredRun) -> str:
+    """Returns the report of one run, a whole page."""
+    return html.page(f"Report: {run.name}", html.LEAD, run_section(run))
+
+
 def run_section(run: StoredRun) -> Iterator[str]:
     """Yields everything about one run: first what it reached, last how to repeat it."""
     yield from final_accuracy(run)

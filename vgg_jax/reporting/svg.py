@@ -6,6 +6,8 @@ from html import escape
 
 WIDTH, HEIGHT = 460, 280
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 18, 10, 40
+# Okabe & Ito (2008), without yellow, which is too faint for lines.
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#7F7F7F")
 # A line's colour is class s0 ... s7 of the style sheet; its dashes tell it from the others too.
 DASHES = ("", "8 4", "2 3", "12 3 2 3", "18 4", "12 3 2 3 2 3", "5 9", "18 3 5 3")
 _MAX_POINTS = 400  # a line with more is thinned: a screen has no room for them

@@ -132,9 +132,15 @@ def _outside(config: ConfigDict) -> Iterator[str]:
         complaint = DOMAINS[key].complaint(value)
         if complaint is not None:
             yield f"config.{key}={quoted(value)}: {complaint}"
-    for key in DOMAINS:
-        if key not in values:
-            yield f"config.{key} is missing"
+    missing = [key for key in DOMAINS if key not in values]
+    if len(missing) > _LISTED:
+        yield (
+            f"config has no {', '.join(missing[:3])} and {len(missing) - 3} other keys; change "
+            "what base() of vgg_jax.configs.base returns, which has all"
+        )
+        return
+    for key in missing:
+        yield f"config.{key} is missing"
 
 
 def _contradictions(config: ConfigDict) -> Iterator[str]:

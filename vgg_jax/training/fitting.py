@@ -76,6 +76,10 @@ def fit(
         data_batch_size=64. What they leave out follows from the arrays: the number of classes, and
         an evaluation every epoch.
 
+    Returns:
+      What the run recorded, with `history.curve("eval/top1")` and the like, and the trained
+      network with its variables, preprocessing and class names.
+
     Raises:
       UserError: arrays that are no images and labels, an unknown name or key, or a value that the
         config refuses.
@@ -130,7 +134,8 @@ def _with_arrays(
         config, follows = _by_name(given, source)
     else:
         config, follows = copy.deepcopy(given), {}
-    chosen = {_key(word, list(flatten(config))): value for word, value in changes.items()}
+    keys = list(flatten(config))
+    chosen = {_key(word, keys): _without_numpy(value) for word, value in changes.items()}
     apply_overrides(config, override_arguments(chosen))
     names = max(source.class_names, scored.class_names, key=len)
     epoch = max(1, round(len(source) / config.data.batch_size))
@@ -174,6 +179,13 @@ def _by_name(spec: str, source: ArraySource) -> tuple[ConfigDict, dict[str, Any]
         "data.mean": tuple(mean),
         "data.std": tuple(deviation),
     }
+
+
+def _without_numpy(value: Any) -> Any:
+    """Returns a value with Python's numbers for those of NumPy, such as the mean of the images."""
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    return tuple(map(_without_numpy, value)) if isinstance(value, tuple | list) else value
 
 
 def _key(word: str, keys: Sequence[str]) -> str:

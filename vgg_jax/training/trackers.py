@@ -26,12 +26,15 @@ from ml_collections import ConfigDict
 from vgg_jax.config import as_json, flatten
 from vgg_jax.errors import UserError, quoted
 from vgg_jax.json_files import read_object, write_json
+from vgg_jax.reporting.sections import run_page
 from vgg_jax.runs.directory import CONFIG_FILE, LAYERS_FILE, METRICS_FILE, SUMMARY_FILE
+from vgg_jax.runs.reader import StoredRun
 from vgg_jax.training.sinks import Values
 
 FOLDER = "trackers"  # of the run directory
 PROJECT = "vgg_jax"  # or as MLFLOW_EXPERIMENT_NAME and WANDB_PROJECT say
 FILES = (CONFIG_FILE, METRICS_FILE, LAYERS_FILE, SUMMARY_FILE)  # kept by a tracker, where they are
+REPORT_FILE = f"{FOLDER}/report.html"  # curves and maps of the layers, as vgg_jax.report has them
 _FINISHED = "finished"  # exit reason of a run that has made all its steps
 _MLFLOW_BATCH = 1000, 100  # metrics, and parameters or tags, that a request may have
 
@@ -88,17 +91,21 @@ class Tracking:
         self._guarded(lambda: self._pass_on([(step, values)]))
 
     def finish(self, summary: dict[str, Any]) -> None:
-        """Passes on the summary, and the files of the run."""
+        """Passes on the summary, the files of the run, and a page with its figures."""
         tracker = self._tracker
         if tracker is not None:
-            paths = [path for name in FILES if (path := self._workdir / name).is_file()]
-            self._guarded(lambda: tracker.finish(summary, paths))
+            self._guarded(lambda: tracker.finish(summary, self._files()))
 
     def close(self) -> None:
         """Ends the run there."""
         tracker = self._tracker
         if tracker is not None:
             self._guarded(tracker.close)
+
+    def _files(self) -> list[Path]:
+        report = self._workdir / REPORT_FILE
+        report.write_text(run_page(StoredRun(self._workdir)), encoding="utf-8", errors="replace")
+        return [*(path for name in FILES if (path := self._workdir / name).is_file()), report]
 
     def _open(self, config: ConfigDict, kept: Iterable[Values]) -> None:
         (self._workdir / FOLDER).mkdir(exist_ok=True)

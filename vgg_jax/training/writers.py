@@ -137,9 +137,10 @@ class Recorder:
         if step not in self._evaluated:
             self._write(step, {f"eval/{name}": value for name, value in scores.items()})
         data = self._config.data
+        scored = f"{data_name(data)} {data.eval_split}".rstrip()  # a folder may have no splits
         self.say(
-            f"step {step}: {data_name(data)} {data.eval_split} "
-            f"top-1 {scores['top1']:.2%}, top-5 {scores['top5']:.2%}, loss {scores['loss']:.4f} "
+            f"step {step}: {scored} top-1 {scores['top1']:.2%}, top-5 {scores['top5']:.2%}, "
+            f"loss {scores['loss']:.4f} "
             f"({scores['examples']:,} examples, {self._run.eval_data.crop})"
         )
 

@@ -95,11 +95,22 @@ def _loaded(name: str, named: dict[str, str], path: str | PathLike[str]) -> Weig
     return loaded
 
 
+# The arguments are those of `create_model`.
 vgg11 = functools.partial(create_model, "vgg11")
+"""Net A of Simonyan & Zisserman (2014), table 1: images (N, 224, 224, 3) to logits (N, 1000)."""
 vgg11_bn = functools.partial(create_model, "vgg11_bn")
+"""Net A with batch norm (Ioffe & Szegedy 2015) after every convolution, as torchvision has it."""
 vgg13 = functools.partial(create_model, "vgg13")
+"""Net B of Simonyan & Zisserman (2014), table 1: images (N, 224, 224, 3) to logits (N, 1000)."""
 vgg13_bn = functools.partial(create_model, "vgg13_bn")
+"""Net B with batch norm (Ioffe & Szegedy 2015) after every convolution, as torchvision has it."""
 vgg16 = functools.partial(create_model, "vgg16")
+"""Net D of Simonyan & Zisserman (2014), table 1: images (N, 224, 224, 3) to logits (N, 1000)."""
 vgg16_bn = functools.partial(create_model, "vgg16_bn")
+"""Net D with batch norm (Ioffe & Szegedy 2015) after every convolution, as torchvision has it."""
 vgg19 = functools.partial(create_model, "vgg19")
+"""Net E of Simonyan & Zisserman (2014), table 1: images (N, 224, 224, 3) to logits (N, 1000)."""
 vgg19_bn = functools.partial(create_model, "vgg19_bn")
+"""Net E with batch norm (Ioffe & Szegedy 2015) after every convolution, as torchvision has it."""
+for _made in (vgg11, vgg11_bn, vgg13, vgg13_bn, vgg16, vgg16_bn, vgg19, vgg19_bn):
+    _made.__doc__ = create_model.__doc__  # what help() and a notebook's vgg16? show

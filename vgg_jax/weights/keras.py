@@ -38,12 +38,12 @@ def read_keras(path: str | PathLike[str], model: VGG) -> Contents:
 
 
 def _read_hdf5(path: str | PathLike[str]) -> dict[str, np.ndarray]:
+    if not Path(path).is_file():
+        raise UserError(f"no weights file {path}")
     try:
         import h5py
     except ImportError as error:
         raise UserError("reading .h5 needs h5py: pip install 'vgg_jax[keras]'") from error
-    if not Path(path).is_file():
-        raise UserError(f"no weights file {path}")
     try:
         with h5py.File(path, "r") as file:
             arrays: dict[str, np.ndarray] = {}

@@ -29,6 +29,10 @@ def load_weights(path: str | PathLike[str], *, allow_non_finite: bool = False) -
         such a file, or of a VGG of timm, see `vgg_jax.weights.hub`.
       allow_non_finite: takes NaN and infinity too, to look at weights that diverged.
 
+    Returns:
+      The network as `model`, a Flax module, its `variables`, which `model.apply` takes, the
+      `preprocessing` of its images and its `class_names`.
+
     Raises:
       UserError: the file is missing, truncated, of another kind, its tensors do not fit the
         network that it describes, or they have values that are not finite; or what `local_path`

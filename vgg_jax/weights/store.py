@@ -94,6 +94,10 @@ def nested_variables(tensors: Mapping[str, Any]) -> dict[str, Any]:
 def save_weights(path: str | PathLike[str], weights: Weights) -> None:
     """Writes a weights file; a reader never sees half of one.
 
+    Args:
+      path: of the file, such as "net.safetensors".
+      weights: a network with its variables, from `fit`, `load_weights` or `import_weights`.
+
     Raises:
       UserError: the file cannot be written.
     """
