@@ -1,14 +1,14 @@
 """What is measured: linear classifiers on features of Caltech-101, and on which photos."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from experiments.caltech101.features import ENDPOINTS, Cache
-from vgg_jax.data.caltech101 import open_caltech101
+from vgg_jax.data.caltech101 import Caltech101, open_caltech101
 from vgg_jax.features.linear_probe import PENULTIMATE, classify_linearly, draw_few, stack
 
 COSTS = (0.1, 1.0, 10.0, 100.0)  # of which C is chosen
@@ -27,6 +27,7 @@ class Preset:
       counts: training images per class; features are computed for the largest.
       test_images: at most so many test images per class.
       scales: shortest sides in pixels, in the order in which they are computed.
+      epochs: of fine-tuning.
     """
 
     classes: int | None = None
@@ -34,6 +35,7 @@ class Preset:
     counts: tuple[int, ...] = (5, 10, 15, 20, 25, 30)
     test_images: int = 50
     scales: tuple[int, ...] = (256, 384, 512)
+    epochs: float = 10.0
 
     @property
     def most(self) -> int:
@@ -69,15 +71,7 @@ def cells(preset: Preset) -> list[Cell]:
     return sorted(dict.fromkeys(found), key=lambda cell: len(cell.scales))
 
 
-@dataclasses.dataclass(frozen=True)
-class Photos:
-    """Photos of a part of a split: names in the archive, and classes, int32 (N,)."""
-
-    files: tuple[str, ...]
-    labels: np.ndarray
-
-
-def photos_of(archive: Path, preset: Preset, part: str, split: int) -> Photos:
+def photos_of(archive: Path, preset: Preset, part: str, split: int) -> Caltech101:
     """Returns the photos of a part, "train" or "test", of a split, as the preset limits them."""
     source = open_caltech101(archive, f"{part}-{split}")
     total = len(source.class_names)
@@ -86,15 +80,17 @@ def photos_of(archive: Path, preset: Preset, part: str, split: int) -> Photos:
         chosen = np.unique(np.linspace(0, total - 1, preset.classes).astype(int))
     most = preset.most if part == "train" else preset.test_images
     kept = np.concatenate([np.flatnonzero(source.labels == label)[:most] for label in chosen])
-    return Photos(tuple(source.files[index] for index in kept), source.labels[kept])
+    return Caltech101(archive, tuple(source.files[index] for index in kept), source.class_names)
 
 
-def complete(cache: Cache, cell: Cell, photos: list[Photos]) -> bool:
+def complete(cache: Cache, cell: Cell, photos: Iterable[Caltech101]) -> bool:
     """Says whether the cache has all features of the photos that a cell needs."""
     return not any(cache.missing(scale, part.files) for part in photos for scale in cell.scales)
 
 
-def measure(cache: Cache, cell: Cell, columns: dict[str, slice], split: list[Photos]) -> dict:
+def measure(
+    cache: Cache, cell: Cell, columns: dict[str, slice], split: tuple[Caltech101, Caltech101]
+) -> dict:
     """Trains a cell's classifier on the first of two parts of a split; scores it on the second."""
     train, test = split
     drawn = draw_few(train.labels, cell.images_per_class, seed=0)  # fewer are a part of more

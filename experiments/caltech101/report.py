@@ -19,14 +19,14 @@ NOT_RUN = "not run"
 Rows = list[dict[str, Any]]
 
 
-def write(preset: Preset, rows: Rows, out: Path) -> None:
-    """Writes table.md and caltech101.png from the rows of cells.csv."""
-    (out / "table.md").write_text(tables(preset, rows))
+def write(preset: Preset, rows: Rows, tuned: Rows, out: Path) -> None:
+    """Writes table.md and caltech101.png from the rows of cells.csv and finetune.csv."""
+    (out / "table.md").write_text(tables(preset, rows, tuned))
     draw(preset, rows, out / "caltech101")
 
 
-def tables(preset: Preset, rows: Rows) -> str:
-    """Returns the tables: scales, training images, layers."""
+def tables(preset: Preset, rows: Rows, tuned: Rows) -> str:
+    """Returns the tables: scales, training images, layers, fine-tuning."""
     values = recalls(preset, rows)
     by_scale = [cell for cell in cells(preset) if is_main(cell, preset)]
     first, every = preset.scales[:1], preset.scales
@@ -43,6 +43,11 @@ def tables(preset: Preset, rows: Rows) -> str:
         for endpoint in ENDPOINTS
     ]
     count_head = [f"{how}: {'+'.join(map(str, scales))}" for how, scales in curves.items()]
+    probe = values[Cell(PENULTIMATE, first, "alone", preset.most)]
+    method_table = [
+        [f"linear SVM on {PENULTIMATE} at {first[0]}", *shown(probe, preset)],
+        ["fine-tuning, centre crop", *shown(percent(tuned), preset)],
+    ]
     interval = "mean class recall, % (95% over splits)"
     return "\n".join(
         [
@@ -53,6 +58,7 @@ def tables(preset: Preset, rows: Rows) -> str:
             markdown(
                 [f"endpoint at {first[0]}", interval, "deviation over splits"], layer_table, "lrr"
             ),
+            markdown(["method", interval, "deviation over splits"], method_table, "lrr"),
         ]
     )
 
@@ -61,13 +67,16 @@ def recalls(preset: Preset, rows: Rows) -> dict[Cell, list[float]]:
     """Returns the mean class recall in percent of each split that was measured, by cell."""
     by_key = dict(keyed(rows))
     return {
-        cell: [
-            100 * float(by_key[cell.key(split)]["class_recall"])
-            for split in preset.splits
-            if cell.key(split) in by_key
-        ]
+        cell: percent(
+            [by_key[cell.key(split)] for split in preset.splits if cell.key(split) in by_key]
+        )
         for cell in cells(preset)
     }
+
+
+def percent(rows: Rows) -> list[float]:
+    """Returns the mean class recall of rows in percent."""
+    return [100 * float(row["class_recall"]) for row in rows]
 
 
 def is_main(cell: Cell, preset: Preset) -> bool:

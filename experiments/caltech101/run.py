@@ -1,24 +1,24 @@
 """Makes the Caltech-101 cell of the paper's Table 11: a linear SVM on VGG-19's features.
 
-    python -m experiments.caltech101.run --weights=vgg19.safetensors --archive=caltech101.zip
-        [--preset=quick|full] [--cache=DIR] [--out=DIR]
-    python -m experiments.caltech101.run tables [the same options]
+    python -m experiments.caltech101.run [probe|tables|finetune] --weights=vgg19.safetensors
+        --archive=caltech101.zip [--preset=quick|full] [--cache=DIR] [--out=DIR]
     python -m experiments.caltech101.run --redraw [--preset=quick|full] [--out=DIR]
 
-Computes the features of the photos scale by scale, those of split 0 first, and stores them in
---cache (default: in the user's cache folder), so that a run that was killed resumes; measures a
+`probe` computes the features of the photos scale by scale, those of split 0 first, and stores them
+in --cache (default: in the user's cache folder), so that a run that was killed resumes; measures a
 classifier as soon as its features are there. `tables` computes no features: what lacks them is
-"not run". Writes cells.csv, table.md, caltech101.png and record.json.
+"not run". `finetune` trains the network on each split instead. Writes cells.csv, finetune.csv,
+table.md, caltech101.png and record.json. What is stored is not measured again.
 """
 
 import os
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from experiments.caltech101 import report
 from experiments.caltech101.cells import (
     COLUMNS,
-    Photos,
     Preset,
     cells,
     complete,
@@ -27,8 +27,10 @@ from experiments.caltech101.cells import (
     photos_of,
 )
 from experiments.caltech101.features import Cache, columns, compute
+from experiments.caltech101.finetune import COLUMNS as TUNED_COLUMNS
+from experiments.caltech101.finetune import finetune
 from vgg_jax.cli import run_command
-from vgg_jax.data.caltech101 import ALL, open_caltech101
+from vgg_jax.data.caltech101 import ALL, Caltech101, open_caltech101
 from vgg_jax.errors import UserError
 from vgg_jax.runs.experiments import ExperimentParser, stored
 from vgg_jax.runs.record import Record
@@ -37,16 +39,17 @@ from vgg_jax.weights.loading import describe_weights
 from vgg_jax.xla import enable_compilation_cache
 
 PRESETS = {
-    "quick": Preset(classes=4, counts=(2, 3), test_images=3, scales=(256,)),
+    "quick": Preset(classes=3, counts=(2, 3), test_images=3, scales=(256,), epochs=2.0),
     "full": Preset(),
 }
-CELLS = "cells.csv"
+PARTS = ("probe", "tables", "finetune")
+CELLS, TUNED = "cells.csv", "finetune.csv"
 
 
 def main(argv: list[str]) -> int:
     """Runs the command line; returns its exit status."""
     parser = ExperimentParser(__file__, __doc__, presets=[*PRESETS], folder_per_preset=True)
-    parser.add_argument("part", nargs="?", choices=("tables",), help="default: features too")
+    parser.add_argument("part", nargs="?", choices=PARTS, default=PARTS[0])
     parser.add_argument("--weights", type=Path, help="VGG-19's weights file")
     parser.add_argument("--archive", type=Path, help="zip of Caltech-101 with splits.csv")
     parser.add_argument("--cache", type=Path, default=default_cache(), help="folder of features")
@@ -59,24 +62,32 @@ def main(argv: list[str]) -> int:
     else:
         out.mkdir(parents=True, exist_ok=True)
         record = Record(out, parser.module, argv, ["scikit-learn", "pillow"])
-        run(preset, args.weights, args.archive, args.cache, out, only_tables=bool(args.part))
+        enable_compilation_cache()
+        if args.part == "finetune":
+            workdir = args.cache / f"finetune-{args.preset}"
+            tune(preset, args.weights, args.archive, workdir, out / TUNED)
+        else:
+            only_tables = args.part == "tables"
+            probe(preset, args.weights, args.archive, args.cache, out / CELLS, only_tables)
         record.write()
-    report.write(preset, table_rows(read_table(out / CELLS)), out)
+    report.write(preset, rows_of(out / CELLS), rows_of(out / TUNED), out)
     return 0
 
 
-def run(
-    preset: Preset, weights: Path, archive: Path, cache: Path, out: Path, *, only_tables: bool
+def probe(
+    preset: Preset, weights: Path, archive: Path, cache: Path, path: Path, only_tables: bool
 ) -> None:
     """Computes features and measures the cells that have theirs."""
-    enable_compilation_cache()
     stored_features = Cache(cache, weights, open_caltech101(archive, ALL))
     print(f"features: {stored_features.folder}", flush=True)
     splits = {
-        split: [photos_of(archive, preset, part, split) for part in ("train", "test")]
+        split: (
+            photos_of(archive, preset, "train", split),
+            photos_of(archive, preset, "test", split),
+        )
         for split in preset.splits
     }
-    classify = partial(measure_cells, preset, stored_features, weights, splits, out / CELLS)
+    classify = partial(measure_cells, preset, stored_features, weights, splits, path)
     if only_tables:
         classify()
         return
@@ -88,10 +99,14 @@ def run(
 
 
 def measure_cells(
-    preset: Preset, cache: Cache, weights: Path, splits: dict[int, list[Photos]], path: Path
+    preset: Preset,
+    cache: Cache,
+    weights: Path,
+    splits: dict[int, tuple[Caltech101, Caltech101]],
+    path: Path,
 ) -> None:
     """Adds to a csv file the cells that it lacks and whose features are complete."""
-    rows = table_rows(read_table(path)) if path.exists() else []
+    rows = rows_of(path)
     known = {key for key, _ in keyed(rows)}
     where = columns(describe_weights(weights).model)
     for cell in cells(preset):
@@ -103,8 +118,21 @@ def measure_cells(
             print(f"{' '.join(key)}: {row['class_recall']:.1%} (C = {row['c']:g})", flush=True)
             rows.append(row)
             write_table(path, rows, COLUMNS)
-    if not path.exists():
-        write_table(path, rows, COLUMNS)
+
+
+def tune(preset: Preset, weights: Path, archive: Path, workdir: Path, path: Path) -> None:
+    """Adds to a csv file the splits that it lacks."""
+    rows = rows_of(path)
+    known = {int(row["split"]) for row in rows}
+    for split in preset.splits:
+        if split not in known:
+            rows.append(finetune(weights, archive, preset, split, workdir / str(split)))
+            write_table(path, rows, TUNED_COLUMNS)
+
+
+def rows_of(path: Path) -> list[dict[str, Any]]:
+    """Returns the rows of a csv file, none if it does not exist."""
+    return table_rows(read_table(path)) if path.exists() else []
 
 
 def default_cache() -> Path:

@@ -71,7 +71,7 @@ def open_caltech101(archive: str | os.PathLike[str] | None, split: str) -> Calte
     files_of = _splits(path)
     every = tuple(dict.fromkeys(file for files in files_of.values() for file in files))
     if split != ALL and split not in files_of:
-        raise missing_split(str(path), split, [*files_of, ALL])
+        raise missing_split(str(path), split, [*sorted(files_of), ALL])
     class_names = tuple(sorted({class_of(file) for file in every}))
     return Caltech101(path, every if split == ALL else files_of[split], class_names)
 
