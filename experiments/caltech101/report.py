@@ -20,9 +20,10 @@ Rows = list[dict[str, Any]]
 
 
 def write(preset: Preset, rows: Rows, tuned: Rows, out: Path) -> None:
-    """Writes table.md and caltech101.png from the rows of cells.csv and finetune.csv."""
+    """Writes table.md from the rows of cells.csv and finetune.csv; if there are any, the figure."""
     (out / "table.md").write_text(tables(preset, rows, tuned))
-    draw(preset, rows, out / "caltech101")
+    if rows:
+        draw(preset, rows, out / "caltech101")
 
 
 def tables(preset: Preset, rows: Rows, tuned: Rows) -> str:

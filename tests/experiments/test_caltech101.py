@@ -1,6 +1,7 @@
 """Caltech-101 with a tiny network and a tiny archive: from photos to tables, through a kill."""
 
 import csv
+import dataclasses
 import signal
 import subprocess
 import sys
@@ -116,12 +117,13 @@ def test_measures_resumes_after_a_kill_and_redraws(arguments, files, tmp_path, m
         np.testing.assert_allclose(found[:, where], wanted[name], rtol=2e-3, atol=1e-4)
 
 
-def test_finetunes_every_split_once(arguments, tmp_path, monkeypatch):
+def test_finetunes_a_split_once(arguments, tmp_path, monkeypatch):
+    monkeypatch.setitem(run.PRESETS, "quick", dataclasses.replace(TINY, splits=(1,)))
     assert run.main(["finetune", *arguments]) == 0
     with (tmp_path / "out" / "finetune.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert [row["split"] for row in rows] == ["0", "1", "2"]
-    assert {(row["train_examples"], row["examples"]) for row in rows} == {("9", "6")}
+    found = [(row["split"], row["train_examples"], row["examples"]) for row in rows]
+    assert found == [("1", "9", "6")]
     assert not list((tmp_path / "cache").rglob("checkpoints"))
     monkeypatch.setattr(finetune, "train", pytest.fail)
     assert run.main(["finetune", *arguments]) == 0
