@@ -39,7 +39,7 @@ from vgg_jax.weights.loading import describe_weights
 from vgg_jax.xla import enable_compilation_cache
 
 PRESETS = {
-    "quick": Preset(classes=3, counts=(2, 3), test_images=3, scales=(256,), epochs=2.0),
+    "quick": Preset(classes=6, counts=(2, 3), test_images=2, scales=(256,), epochs=4.0),
     "full": Preset(),
 }
 PARTS = ("probe", "tables", "finetune")
