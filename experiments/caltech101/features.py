@@ -62,8 +62,12 @@ class Cache:
         partial.replace(path)
 
     def read(self, scale: int, files: Sequence[str]) -> np.ndarray:
-        """Returns the features of photos at a scale, float32 (N, D)."""
-        return np.stack([np.load(self.path(scale, file)) for file in files]).astype(np.float32)
+        """Returns the features of photos at a scale, float32 (N, D).
+
+        Raises:
+          UserError: a file is damaged.
+        """
+        return np.stack([_load(self.path(scale, file)) for file in files]).astype(np.float32)
 
 
 def columns(model: VGG) -> dict[str, slice]:
@@ -126,6 +130,13 @@ def _batches(
         batches += [members[start : start + size] for start in range(0, len(members), size)]
     for index in np.random.default_rng(0).permutation(len(batches)):
         yield batches[index]
+
+
+def _load(path: Path) -> np.ndarray:
+    try:
+        return np.load(path)
+    except (ValueError, EOFError, OSError) as error:
+        raise UserError(f"{path} is damaged: {error}; remove it and run again") from error
 
 
 def _half(features: np.ndarray) -> np.ndarray:

@@ -106,7 +106,7 @@ def shown(values: list[float], preset: Preset) -> tuple[str, str]:
     """Returns mean and interval, and the deviation over splits, of percentages."""
     if not values:
         return NOT_RUN, ""
-    if len(values) < len(preset.splits):
+    if len(values) < max(2, len(preset.splits)):
         return f"{np.mean(values):.1f} ({len(values)} of {len(preset.splits)} splits)", ""
     mean, half = mean_interval(np.array(values))
     return f"{mean:.1f} ± {half:.1f}", f"{np.std(values, ddof=1):.1f}"
@@ -127,8 +127,9 @@ def draw(preset: Preset, rows: Rows, path: Path) -> None:
             if found:
                 label = f"{PENULTIMATE} at {', '.join(map(str, scales))}"
                 points(left, found, preset, label)
-        left.axhline(PAPER[0], color=COLORS[-1], linestyle="--", label="paper, 30 images")
-        left.set(xlabel="training images per class", ylabel="mean class recall [%]")
+        if preset == Preset():
+            left.axhline(PAPER[0], color=COLORS[-1], linestyle="--", label="paper, 30 images")
+        left.set(xlabel="training images per class", xticks=preset.counts)
         left.legend()
         depth = [
             (place, values[Cell(endpoint, first, "alone", preset.most)])
@@ -139,7 +140,10 @@ def draw(preset: Preset, rows: Rows, path: Path) -> None:
             points(right, measured, preset, f"{preset.most} images per class at {first[0]}")
             right.legend()
         right.set_xticks(range(len(ENDPOINTS)), ENDPOINTS)
-        right.set(xlabel="endpoint", ylabel="mean class recall [%]")
+        right.set(xlabel="endpoint")
+        for axes in (left, right):
+            axes.set_ylabel("mean class recall [%]")
+            axes.set_ylim(top=min(102, axes.get_ylim()[1]))  # an interval may reach beyond
 
 
 def points(

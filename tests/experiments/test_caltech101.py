@@ -149,6 +149,11 @@ def test_other_weights_have_another_folder(files, tmp_path):
     assert caches[0].folder == caches[2].folder != caches[1].folder
     with pytest.raises(UserError, match="do not fit in float16"):
         caches[0].save(32, "ant/0.jpg", np.array([1e5], np.float32))
+    caches[0].save(32, "ant/0.jpg", np.array([1.0], np.float32))
+    assert not caches[0].missing(32, ["ant/0.jpg"])
+    caches[0].path(32, "ant/0.jpg").write_bytes(b"half")
+    with pytest.raises(UserError, match=r"is damaged: .*remove it and run again"):
+        caches[0].read(32, ["ant/0.jpg"])
 
 
 def test_the_paper_s_value_stands_beside_its_protocol_alone():
