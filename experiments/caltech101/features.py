@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import time
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ from vgg_jax.evaluation.protocols import ViewSpec, dense_shape
 from vgg_jax.features.extractor import endpoint_shape
 from vgg_jax.features.linear_probe import pooled_endpoints
 from vgg_jax.models import VGG
-from vgg_jax.weights.loading import load_weights
+from vgg_jax.weights.store import Weights
 
 ENDPOINTS = ("pool1", "pool2", "pool3", "pool4", "pool5", "relu6", "relu7")
 BATCH_PIXELS = 8 * 256**2  # of a batch: fits in memory, and keeps two cores busy
@@ -80,22 +81,25 @@ def columns(model: VGG) -> dict[str, slice]:
     }
 
 
-def compute(cache: Cache, weights_file: Path, scale: int, files: Sequence[str], name: str) -> None:
+def compute(
+    cache: Cache, weights: Weights, scale: int, files: Sequence[str], name: str
+) -> dict[str, float]:
     """Computes the features of photos at a scale that are not there yet.
 
     Args:
       cache: where they are stored, after every batch.
-      weights_file: of the network.
+      weights: of the network.
       scale: shortest side in pixels.
       files: the photos.
       name: of this part, to print.
+
+    Returns:
+      {"scale", "photos" (computed now), "wall_seconds", "cpu_seconds"}.
     """
+    wall, cpu = time.perf_counter(), time.process_time()
     missing = cache.missing(scale, files)
     there = len(files) - len(missing)
     print(f"{name}, scale {scale}: {there} of {len(files)} photos are there", flush=True)
-    if not missing:
-        return
-    weights = load_weights(weights_file)
     batches = list(_batches(cache.photos, missing, scale, 2 ** len(weights.model.conv_stages)))
     for number in show_progress(range(len(batches)), "batch"):
         batch = batches[number]
@@ -109,6 +113,12 @@ def compute(cache: Cache, weights_file: Path, scale: int, files: Sequence[str], 
         side_by_side = np.concatenate([values[name] for name in ENDPOINTS], 1)
         for file, features in zip(batch, side_by_side, strict=True):
             cache.save(scale, file, features)
+    return {
+        "scale": scale,
+        "photos": len(missing),
+        "wall_seconds": round(time.perf_counter() - wall, 1),
+        "cpu_seconds": round(time.process_time() - cpu, 1),
+    }
 
 
 def _batches(

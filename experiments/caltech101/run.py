@@ -35,7 +35,7 @@ from vgg_jax.errors import UserError
 from vgg_jax.runs.experiments import ExperimentParser, stored
 from vgg_jax.runs.record import Record
 from vgg_jax.runs.tables import read_table, table_rows, write_table
-from vgg_jax.weights.loading import describe_weights
+from vgg_jax.weights.loading import describe_weights, load_weights
 from vgg_jax.xla import enable_compilation_cache
 
 PRESETS = {
@@ -63,21 +63,22 @@ def main(argv: list[str]) -> int:
         out.mkdir(parents=True, exist_ok=True)
         record = Record(out, parser.module, argv, ["scikit-learn", "pillow"])
         enable_compilation_cache()
+        spent: list[dict[str, float]] = []
         if args.part == "finetune":
             workdir = args.cache / f"finetune-{args.preset}"
             tune(preset, args.weights, args.archive, workdir, out / TUNED)
         else:
             only_tables = args.part == "tables"
-            probe(preset, args.weights, args.archive, args.cache, out / CELLS, only_tables)
-        record.write()
+            spent = probe(preset, args.weights, args.archive, args.cache, out / CELLS, only_tables)
+        record.write(features=spent)
     report.write(preset, rows_of(out / CELLS), rows_of(out / TUNED), out)
     return 0
 
 
 def probe(
     preset: Preset, weights: Path, archive: Path, cache: Path, path: Path, only_tables: bool
-) -> None:
-    """Computes features and measures the cells that have theirs."""
+) -> list[dict[str, float]]:
+    """Computes features and measures the cells that have theirs; returns what features took."""
     stored_features = Cache(cache, weights, open_caltech101(archive, ALL))
     print(f"features: {stored_features.folder}", flush=True)
     splits = {
@@ -90,12 +91,15 @@ def probe(
     classify = partial(measure_cells, preset, stored_features, weights, splits, path)
     if only_tables:
         classify()
-        return
+        return []
+    network = load_weights(weights)
+    spent = []
     for scale in preset.scales:
         for split, parts in splits.items():
             files = [file for part in parts for file in part.files]
-            compute(stored_features, weights, scale, files, f"split {split}")
+            spent.append(compute(stored_features, network, scale, files, f"split {split}"))
             classify()
+    return spent
 
 
 def measure_cells(
