@@ -101,7 +101,7 @@ def compute(
     there = len(files) - len(missing)
     print(f"{name}, scale {scale}: {there} of {len(files)} photos are there", flush=True)
     batches = list(_batches(cache.photos, missing, scale, 2 ** len(weights.model.conv_stages)))
-    for number in show_progress(range(len(batches)), "batch"):
+    for number in show_progress(range(len(batches)), "group"):
         batch = batches[number]
         values, _ = pooled_endpoints(
             weights,

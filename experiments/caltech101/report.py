@@ -130,7 +130,7 @@ def draw(preset: Preset, rows: Rows, path: Path) -> None:
         if preset == Preset():
             left.axhline(PAPER[0], color=COLORS[-1], linestyle="--", label="paper, 30 images")
         left.set(xlabel="training images per class", xticks=preset.counts)
-        left.legend()
+        left.legend(loc="lower right")
         depth = [
             (place, values[Cell(endpoint, first, "alone", preset.most)])
             for place, endpoint in enumerate(ENDPOINTS)
@@ -138,7 +138,7 @@ def draw(preset: Preset, rows: Rows, path: Path) -> None:
         measured = [(place, found) for place, found in depth if found]
         if measured:
             points(right, measured, preset, f"{preset.most} images per class at {first[0]}")
-            right.legend()
+            right.legend(loc="lower right")
         right.set_xticks(range(len(ENDPOINTS)), ENDPOINTS)
         right.set(xlabel="endpoint")
         for axes in (left, right):

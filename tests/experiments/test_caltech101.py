@@ -2,13 +2,16 @@
 
 import csv
 import dataclasses
+import shutil
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from experiments.caltech101 import cells as experiment_cells
 from experiments.caltech101 import features, finetune, report, run
 from experiments.caltech101.cells import Cell, Preset, cells, photos_of
 from tests.data.tiny_caltech101 import SPLITS, write_archive
@@ -21,6 +24,7 @@ from vgg_jax.models import VGG
 from vgg_jax.weights.loading import load_weights
 from vgg_jax.weights.store import Weights, save_weights
 
+EXPERIMENTS = Path(run.__file__).parents[1]
 TINY = Preset(counts=(2, 3), test_images=2, scales=(32, 40), epochs=1.0)
 MODEL = VGG(  # five stages with the published head, for images of 32 pixels
     stages=("3-4", "3-4", "3-4", "3-4", "3-8"),
@@ -69,6 +73,7 @@ def arguments(files, tmp_path, monkeypatch, pytestconfig):
     monkeypatch.chdir(pytestconfig.rootpath)
     monkeypatch.setitem(run.PRESETS, "quick", TINY)
     monkeypatch.setattr(features, "BATCH_PIXELS", 1)  # a photo at a time: each shape compiles once
+    monkeypatch.setattr(experiment_cells, "COSTS", (0.1, 10.0))
     paths = [f"--weights={files}/net.safetensors", f"--archive={files}/tiny.zip"]
     return [*paths, f"--cache={tmp_path}/cache", f"--out={tmp_path}/out"]
 
@@ -173,3 +178,11 @@ def test_the_paper_s_value_stands_beside_its_protocol_alone():
     text = report.tables(full, [row | {"class_recall": 0.875}], [])
     assert "| 256 | 87.5 (1 of 3 splits) |" in text
     assert "| 256, 384, 512 stacked | not run |  | 92.3 ± 0.5 |" in text
+
+
+@pytest.mark.parametrize("preset", ["quick"])
+def test_redraws_the_stored_table(preset, tmp_path):
+    results = EXPERIMENTS / "caltech101" / "results" / preset
+    shutil.copytree(results, tmp_path / "out", ignore=shutil.ignore_patterns("table.md", "*.png"))
+    assert run.main(["--redraw", f"--preset={preset}", f"--out={tmp_path}/out"]) == 0
+    assert (tmp_path / "out" / "table.md").read_text() == (results / "table.md").read_text()
