@@ -55,7 +55,7 @@ def base() -> ConfigDict:
     config.init.fresh = ()  # regular expressions: the tensors that are not taken from it
 
     config.data = ConfigDict()
-    config.data.source = "tfds"  # digits, tfds, folder or npz
+    config.data.source = "tfds"  # digits, tfds, folder, npz or caltech101
     config.data.name = "imagenet2012"
     config.data.dir = placeholder(str)
     config.data.train_split = "train"
@@ -226,6 +226,18 @@ def _digits(config: ConfigDict) -> None:
     config.log.stuck_after_steps = 60
 
 
+def _caltech101(config: ConfigDict) -> None:
+    """Caltech-101 by split 0 of the archive `--config.data.dir=caltech101.zip`."""
+    config.data.source = "caltech101"
+    config.data.name = "caltech101"
+    config.data.train_split, config.data.eval_split = "train-0", "test-0"
+    config.data.batch_size = 64
+    config.data.workers = 2
+    config.data.std = imagenet.STD
+    config.model.kernel_init = "torchvision"
+    config.eval.every_steps = 100
+
+
 def _bn(config: ConfigDict) -> None:
     """Batch norm after every convolution."""
     config.model.norm = "batch"
@@ -255,5 +267,6 @@ DATASETS = {
     "cifar10": _cifar10,
     "cifar100": _cifar100,
     "digits": _digits,
+    "caltech101": _caltech101,
 }
 RECIPES = {"bn": _bn, "modern": _modern}

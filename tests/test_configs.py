@@ -14,7 +14,10 @@ from vgg_jax.training.setup import build, first_state
 
 SPECS = [f"configs/vgg{n}.py" for n in (11, 13, 16, 19)] + [
     f"configs/vgg11.py:{words}"
-    for words in ("digits", "cifar10", "cifar100,modern", "imagenette", "imagenet,bn", "modern")
+    for words in (
+        *("digits", "cifar10", "cifar100,modern", "imagenette", "imagenet,bn", "modern"),
+        "caltech101",
+    )
 ]
 DEEPER = SPECS[1:4]  # the files differ in one letter, and deep nets compile for long
 
@@ -51,6 +54,7 @@ def test_config_builds_lowers_and_steps(spec, photos, pytestconfig, monkeypatch)
     overrides += [f"--config.data.image_size={side}", f"--config.data.eval_resize={side + 4}"]
     if "digits" not in spec:
         overrides += ["--config.data.source=folder", f"--config.data.dir={photos}"]
+        overrides += ["--config.data.train_split=train", "--config.data.eval_split=test"]
         # Photos of several sizes are cropped on the host.
         overrides += [
             "--config.data.augment=scale_crop",

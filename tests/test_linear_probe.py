@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.data.tiny_caltech101 import write_archive
 from tests.evaluation.nets import NAMES, tiny_weights
 from vgg_jax.errors import UserError
 from vgg_jax.linear_probe import main
@@ -50,6 +51,16 @@ def test_command_line(folder):
     report = json.loads((folder / "out" / "scores.json").read_text())
     assert report["top1_correct"] >= 4  # of 6; 2 by guessing
     assert report["values"] == 8
+
+
+def test_takes_the_data_of_a_config(folder, monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    archive = write_archive(folder / "caltech101.zip")
+    data = ["--config=configs/vgg19.py:caltech101", f"--config.data.dir={archive}"]
+    data += ["--config.data.train_split=train-1", "--config.data.eval_split=test-1"]
+    weights = f"--weights={folder}/net.safetensors"
+    assert main([weights, *data, "--endpoint=pool2", "--scales=16", "--images_per_class=2"]) == 0
+    assert "6 training images, 6 test images of 3 classes" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

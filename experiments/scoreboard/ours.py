@@ -16,6 +16,8 @@ from vgg_jax.runs.tables import read_table, select
 ROOT = Path(__file__).parents[2]
 GRADIENTS = "experiments/init_gradients/results/full/measurements.csv.gz"
 CIFAR = "experiments/cifar_tables/results/short/table.csv"
+CALTECH = "experiments/caltech101/results/full/cells.csv"
+CALTECH_SPLITS = 3
 TABLES = "experiments/paper_tables/results/table_{}.csv"
 
 
@@ -83,6 +85,24 @@ def table(number: str, line: str, column: str) -> Measured | None:
     raise KeyError(f"{file} has no line {line}")
 
 
+def caltech101(scales: str, combined: str) -> Measured | None:
+    """Returns the mean class recall on Caltech-101 from 30 images per class, in percent.
+
+    Args:
+      scales: shortest sides in pixels: "256+384+512".
+      combined: "stacked" or "averaged".
+    """
+    if not (ROOT / CALTECH).exists():
+        return None
+    wanted = {"endpoint": "relu7", "images_per_class": "30", "scales": scales, "combined": combined}
+    found = [
+        100 * float(row["class_recall"])
+        for row in _lines(CALTECH)
+        if all(row[name] == value for name, value in wanted.items())
+    ]
+    return Measured.mean(np.array(found), CALTECH) if len(found) == CALTECH_SPLITS else None
+
+
 FAMILIES: dict[str, Callable[..., Measured | None]] = {
     "parameters": parameters,
     "gmacs": gmacs,
@@ -90,6 +110,7 @@ FAMILIES: dict[str, Callable[..., Measured | None]] = {
     "batch_norm_growth": batch_norm_growth,
     "cifar": cifar,
     "table": table,
+    "caltech101": caltech101,
 }
 
 

@@ -16,6 +16,7 @@ from vgg_jax.errors import UserError
         ("tfds", "imagenette/320px-v2", "somewhere", "imagenette/320px-v2"),
         ("folder", "imagenet2012", "my pets.v2", "my pets.v2"),
         ("npz", "digits", "own.npz", "own"),
+        ("caltech101", "imagenet2012", "archive.zip", "caltech101"),
         ("npz", "cifar10", "my pets.v2", "cifar10"),  # the folder that holds cifar10.npz
         ("folder", "nothing is given", None, "nothing is given"),
     ],

@@ -9,6 +9,7 @@ from vgg_jax.evaluation.protocols import (
     PROTOCOLS,
     ViewSpec,
     center_view,
+    dense_shape,
     dense_view,
     grid_views,
 )
@@ -45,7 +46,7 @@ def test_center_is_one_crop():
 )
 def test_dense_keeps_what_the_score_map_reaches(height, width, kept, at):
     (view,) = dense_view(picture(height, width), SPEC)
-    assert view.shape[:2] == kept
+    assert view.shape[:2] == kept == dense_shape((width, height), SPEC)
     assert corner(view) == at
 
 

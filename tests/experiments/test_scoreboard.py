@@ -4,7 +4,7 @@ import csv
 
 import pytest
 
-from experiments.scoreboard import run
+from experiments.scoreboard import ours, run
 from experiments.scoreboard.ours import ROOT
 from experiments.scoreboard.rows import AGREES, DIFFERS, KINDS, NOT_RUN, Measured, Row
 
@@ -48,3 +48,20 @@ def test_the_board_is_made_of_stored_results(tmp_path, capsys):
     assert {line["verdict"] for line in identities} == {AGREES}
     stored = (ROOT / "experiments/scoreboard/results/scoreboard.csv").read_text()
     assert (tmp_path / "scoreboard.csv").read_text() == stored  # what the page shows is current
+
+
+def test_caltech_101_counts_when_all_three_splits_are_there(tmp_path, monkeypatch):
+    monkeypatch.setattr(ours, "ROOT", tmp_path)
+    path = tmp_path / ours.CALTECH
+    assert ours.caltech101("256+384+512", "stacked") is None
+    path.parent.mkdir(parents=True)
+    head = "endpoint,scales,combined,images_per_class,split,class_recall"
+    lines = [f"relu7,256+384+512,stacked,30,{split},{0.9 + split / 100}" for split in range(3)]
+    for count in (2, 3):
+        path.write_text("\n".join([head, *lines[:count], "relu7,256,alone,30,0,0.5", ""]))
+        ours._lines.cache_clear()
+        found = ours.caltech101("256+384+512", "stacked")
+        assert (found is None) == (count == 2)
+    assert found.value == pytest.approx(91)
+    assert found.seeds == 3
+    ours._lines.cache_clear()

@@ -8,7 +8,14 @@ from vgg_jax import extract_features
 from vgg_jax.data.arrays import Subset
 from vgg_jax.data.preprocessing import resize_shortest
 from vgg_jax.errors import UserError
-from vgg_jax.features.linear_probe import classify_linearly, few_a_class, image_descriptors
+from vgg_jax.features.linear_probe import (
+    class_recall,
+    classify_linearly,
+    few_a_class,
+    image_descriptors,
+    pooled_endpoints,
+    stack,
+)
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +40,24 @@ def test_descriptors_by_their_definition(weights, endpoint):
             rows.append(extract_features(weights, both, [endpoint])[endpoint].mean((0, 1, 2)))
         wanted = np.concatenate(rows)
         np.testing.assert_allclose(found[index], wanted / np.linalg.norm(wanted), atol=1e-5)
+
+
+def test_one_pass_gives_all_endpoints(weights):
+    pictures = Subset(Pictures(), np.array([1, 4]))
+    found, labels = pooled_endpoints(weights, pictures, endpoints=("pool1", "fc8"), scale=8)
+    np.testing.assert_array_equal(labels, [1, 1])
+    assert {name: values.shape for name, values in found.items()} == {
+        "pool1": (2, 4),
+        "fc8": (2, 3),
+    }
+    for name, values in found.items():
+        alone, _ = image_descriptors(weights, pictures, endpoint=name, scales=(8,))
+        np.testing.assert_allclose(stack([values]), alone, atol=1e-6)
+
+
+def test_stacked_rows_have_norm_1_and_zeros_stay():
+    stacked = stack([np.array([[3.0, 0], [0, 0]], np.float32), np.array([[4.0], [0]], np.float32)])
+    np.testing.assert_allclose(stacked, [[0.6, 0, 0.8], [0, 0, 0]], rtol=1e-6)
 
 
 def test_images_below_the_head_s_size_need_a_convolutional_endpoint(weights):
@@ -61,3 +86,21 @@ def test_scores_count_and_average_over_classes():
     assert scores["class_recall"] == pytest.approx((1 + 1 / 2) / 2)
     with pytest.raises(UserError, match="two classes"):
         classify_linearly(features, np.array([3, 3]), test, np.zeros(6))
+
+
+def test_c_is_chosen_on_the_training_images():
+    """One class lies within the other along an axis of tiny variance: only a large C finds it."""
+    rng = np.random.default_rng(0)
+    labels = np.repeat([0, 1], 50)
+    features = rng.normal(size=(100, 2)) * (1, 1e-3) + np.outer(labels, (0, 0.01))
+    arguments = (features[::2], labels[::2], features[1::2], labels[1::2])
+    chosen = classify_linearly(*arguments, costs=(1.0, 1e6))
+    assert chosen["c"] == 1e6
+    assert chosen["class_recall"] > 0.9 > 0.8 > classify_linearly(*arguments)["class_recall"]
+    assert classify_linearly(*arguments, costs=(1e6, 2e6))["c"] == 1e6  # of equals the smallest
+    with pytest.raises(UserError, match="class 1 has one"):
+        classify_linearly(features, np.eye(100, dtype=int)[5], *arguments[2:], costs=(1.0, 2.0))
+
+
+def test_recall_weighs_classes_alike():
+    assert class_recall(np.array([0, 0, 0, 5]), np.array([0, 0, 0, 0])) == 0.5

@@ -90,7 +90,7 @@ def check_several(images: Sequence[Encoded | np.ndarray] | np.ndarray) -> None:
             )
 
 
-def _scaled_size(width: int, height: int, shortest: int) -> tuple[int, int]:
+def scaled_size(width: int, height: int, shortest: int) -> tuple[int, int]:
     """Returns (width, height) scaled isotropically, so that the shortest is `shortest`."""
     scale = shortest / min(width, height)
     return round(width * scale), round(height * scale)
@@ -104,7 +104,7 @@ def resize_shortest(image: np.ndarray, size: int) -> np.ndarray:
       size: pixels of the shortest side afterwards.
     """
     picture = Image.fromarray(image)
-    return np.array(picture.resize(_scaled_size(*picture.size, size), Image.Resampling.BILINEAR))
+    return np.array(picture.resize(scaled_size(*picture.size, size), Image.Resampling.BILINEAR))
 
 
 def resized_crop(
@@ -122,7 +122,7 @@ def resized_crop(
     Returns:
       uint8 (size, size, 3).
     """
-    width, height = _scaled_size(*image.size, shortest)
+    width, height = scaled_size(*image.size, shortest)
     if position is None:
         top, left = (height - size) // 2, (width - size) // 2
     else:

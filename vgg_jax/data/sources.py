@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from vgg_jax.data.arrays import ArraySource, open_digits, open_npz
+from vgg_jax.data.caltech101 import open_caltech101
 from vgg_jax.data.folder import open_folder
 from vgg_jax.data.source import Source
 from vgg_jax.errors import UserError, unknown_name
@@ -23,7 +24,7 @@ __all__ = [
 ]
 
 MEMORY = "arrays"  # handed to `vgg_jax.fit`; no config can open them
-SOURCES = ("digits", "folder", "npz", "tfds", MEMORY)
+SOURCES = ("caltech101", "digits", "folder", "npz", "tfds", MEMORY)
 
 
 def open_source(data: Any, split: str) -> Source:
@@ -40,6 +41,8 @@ def open_source(data: Any, split: str) -> Source:
     match data.source:
         case "digits":
             return open_digits(split)
+        case "caltech101":
+            return open_caltech101(data.dir, split)
         case "npz":
             return open_npz(data.dir, data.name, split)
         case "folder":
@@ -67,8 +70,8 @@ def data_name(data: Any) -> str:
             if path.is_file():
                 return path.stem
             return data.name if data.source == "npz" else path.name
-        case "digits":
-            return "digits"
+        case "caltech101" | "digits":
+            return data.source
     return data.name
 
 

@@ -20,7 +20,7 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image
 
-from vgg_jax.data.preprocessing import resize_shortest, resized_crop
+from vgg_jax.data.preprocessing import resize_shortest, resized_crop, scaled_size
 
 GRID = 5
 
@@ -60,10 +60,18 @@ def center_view(image: Image.Image, spec: ViewSpec) -> list[np.ndarray]:
     return [resized_crop(image, spec.scale, spec.crop)]
 
 
+def dense_shape(size: tuple[int, int], spec: ViewSpec) -> tuple[int, int]:
+    """Returns (height, width) of the dense view of an image of the size (width, height)."""
+    width, height = (
+        max(spec.scale, n // spec.stride * spec.stride) for n in scaled_size(*size, spec.scale)
+    )
+    return height, width
+
+
 def dense_view(image: Image.Image, spec: ViewSpec) -> list[np.ndarray]:
     """Returns the whole image, but for what is beyond the last position of the score map."""
     whole = resize_shortest(np.asarray(image), spec.scale)
-    height, width = (max(spec.scale, n // spec.stride * spec.stride) for n in whole.shape[:2])
+    height, width = dense_shape(image.size, spec)
     top, left = (whole.shape[0] - height) // 2, (whole.shape[1] - width) // 2
     return [whole[top : top + height, left : left + width]]
 

@@ -132,6 +132,7 @@ def endpoint_shape(model: VGG, endpoint: str) -> tuple[int, int, int]:
     return _endpoint_shapes(model, conv_only=False)[endpoint]
 
 
+@functools.cache  # tracing takes longer than a batch of small images
 def _endpoint_shapes(model: VGG, *, conv_only: bool) -> dict[str, tuple[int, int, int]]:
     side = model.smallest_image
     images = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
