@@ -22,7 +22,7 @@ from vgg_jax.weights.store import Weights
 
 pytestmark = pytest.mark.xdist_group("vgg19")
 
-FEW = 24
+FEW = 8
 
 
 @pytest.fixture(scope="module")
