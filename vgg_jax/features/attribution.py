@@ -23,7 +23,7 @@ METHODS = (*GRADIENT_METHODS, "occlusion")
 
 # Of the image's side: 224 pixels are covered by squares of 32, 24 pixels apart.
 PATCH, STRIDE = 32 / 224, 24 / 224
-BATCH_SIZE = 16
+BATCH_SIZE = 10
 
 
 @functools.partial(jax.jit, static_argnames=("model", "preprocessing", "methods"))
@@ -175,6 +175,7 @@ def occlusion_map(
     *,
     model: VGG,
     preprocessing: Preprocessing,
+    stride: float = STRIDE,
 ) -> np.ndarray:
     """Covers an image with squares of its mean colour, a seventh of its side wide.
 
@@ -184,6 +185,7 @@ def occlusion_map(
       label: the class.
       model: the network.
       preprocessing: of its weights.
+      stride: from one square to the next, as a share of the image's shorter side.
 
     Returns:
       float32 (rows, columns): how much the class's probability falls, by place of the square;
@@ -200,5 +202,5 @@ def occlusion_map(
         image,
         fill=image.mean((0, 1)).astype(image.dtype),
         patch=max(1, round(PATCH * side)),
-        stride=max(1, round(STRIDE * side)),
+        stride=max(1, round(stride * side)),
     )

@@ -17,7 +17,7 @@ from vgg_jax.models import VGG
 from vgg_jax.weights.store import Weights
 
 STEPS = 60
-RATE = 2.0  # grey levels, root mean square, of the first step
+RATE = 4.0  # grey levels, root mean square, of the first step
 DECAY = 1e-6  # of the squared picture, summed over pixels; the paper does not give its own
 
 Gradient = Callable[[jax.Array], tuple[jax.Array, jax.Array]]

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -117,7 +118,7 @@ def explain(
         if method not in METHODS:
             raise unknown_name("method", method, METHODS)
     photo = weights.preprocessing.load(image)
-    named = {"model": weights.model, "preprocessing": weights.preprocessing}
+    named: dict[str, Any] = {"model": weights.model, "preprocessing": weights.preprocessing}
     found = np.asarray(probabilities(weights.variables, photo[None], **named)[0])
     label = int(found.argmax()) if label is None else label
     by_gradient = tuple(method for method in methods if method in GRADIENT_METHODS)
