@@ -32,7 +32,7 @@ def test_raises_the_score_of_its_class():
     grey = np.broadcast_to(np.float32(preprocessing.mean)[::-1], (1, 8, 8, 3))
     before, _ = forward(weights.model, weights.variables, preprocessing.normalize(grey))
     for label in (0, 2):
-        picture, logit = visualize_class(weights, label, steps=20)
+        picture, logit = visualize_class(weights, label, steps=20, rate=1.0)
         assert (picture.shape, picture.dtype) == ((8, 8, 3), np.uint8)
         inputs = preprocessing.normalize(picture[None])
         after, _ = forward(weights.model, weights.variables, inputs)
