@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from experiments.style_transfer import curve
 from experiments.style_transfer.run import main, prepare_colors, prepare_weights
 from tests.evaluation.nets import replaced, tiny_weights
 from tests.models.nets import init, random_images, small_vgg
@@ -72,3 +73,17 @@ def test_no_photos_to_normalize_on(tmp_path):
     save_weights(tmp_path / "net.safetensors", tiny_weights())
     with pytest.raises(UserError, match=r"no \*\.jpg in"):
         prepare_weights(tmp_path / "net.safetensors", "max", tmp_path)
+
+
+def test_losses_beside_those_of_the_notebook(tmp_path):
+    """A failed step of the line search does not count; what was not run is said to be so."""
+    losses = [9e8, *[4e6] * 49, *[9e9] * 49, 1e6, 5e6]
+    (tmp_path / "record.json").write_text(json.dumps({"evaluated": losses}))
+    assert curve.main([f"--out={tmp_path}"]) == 0
+    lines = (tmp_path / "table.md").read_text().splitlines()[2:]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    assert cells[0][:2] == ["1", "9e+08"]
+    assert cells[1] == ["50", "4e+06", "1.000", "1.389e+06", "1.000"]
+    assert cells[2] == ["100", "1e+06", "0.250", "7.079e+05", "0.510"]
+    assert cells[3][1:3] == ["not run", "not run"]
+    assert len(cells) == 11
