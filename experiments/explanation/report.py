@@ -49,7 +49,8 @@ def _scaled(values: np.ndarray) -> np.ndarray:
 def draw(out: Path) -> None:
     """Writes table.md and sanity.png from the stored comparisons."""
     table = read_table(out / TABLE)
-    layers = [layer for layer in dict.fromkeys(table["layer"]) if layer != OTHER_PHOTO]
+    # From the top: fc8, ..., conv1_1.
+    layers = sorted({*table["layer"]} - {OTHER_PHOTO}, reverse=True)
     parts = [_markdown(table, metric, [*layers, OTHER_PHOTO]) for metric in METRICS]
     (out / "table.md").write_text("\n".join(parts))
     with figure(out / "sanity", width=10, height=4) as drawing:
@@ -87,15 +88,15 @@ def interval(
 
 
 def _markdown(table: Table, metric: str, layers: list[str]) -> str:
-    head = [f"{METRICS[metric]}; down to", *(CAPTIONS[method] for method in METHODS)]
+    head = [f"{METRICS[metric]}; down to", "seeds", *(CAPTIONS[method] for method in METHODS)]
     rows = []
     for layer in layers:
-        cells: list[Any] = [layer]
+        cells: list[Any] = [layer, len(np.unique(select(table, layer=layer)["seed"]))]
         for method in METHODS:
             found = interval(table, metric, method, layer)
             cells.append(f"{found[0]:.2f} ± {found[1]:.2f}" if found else "not measured")
         rows.append(cells)
-    return markdown(head, rows, "lrrrr")
+    return markdown(head, rows, "lrrrrr")
 
 
 def draw_examples(

@@ -13,6 +13,7 @@ table.md, sanity.png. What is stored is not measured again. SSIM needs scikit-im
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,7 @@ from vgg_jax.weights.store import Weights
 from vgg_jax.xla import enable_compilation_cache
 
 STRIDE = 1 / 7  # of the occluding squares: they touch, 7 x 7 of them
+BATCH_SIZE = 5
 CELLS = "cells"  # maps of each photo; git leaves them out
 
 
@@ -51,6 +53,7 @@ class Preset:
     Attributes:
       photos: the first ones of photos.csv, by number.
       layers: down to which the network loses what it learnt, from the top.
+      between: further ones, measured after those for all seeds.
       seeds: of the layers drawn anew.
       occluded_layers: those for which occlusion is compared too.
       occluded_photos: how many photos it is compared for.
@@ -59,6 +62,7 @@ class Preset:
 
     photos: tuple[int, ...]
     layers: tuple[str, ...]
+    between: tuple[str, ...]
     seeds: tuple[int, ...]
     occluded_layers: tuple[str, ...]
     occluded_photos: int
@@ -66,13 +70,11 @@ class Preset:
 
 
 PRESETS = {
-    "quick": Preset((2, 6), ("fc8", "conv5_1", "conv1_1"), (0,), (), 0, 10),
+    "quick": Preset((2, 6), ("fc8", "conv5_1", "conv1_1"), (), (0,), (), 0, 10),
     "full": Preset(
         (0, 2, 6, 8, 15, 24, 25, 28, 31, 34),
-        (
-            *("fc8", "fc7", "fc6", "conv5_4", "conv5_1", "conv4_4", "conv4_1"),
-            *("conv3_4", "conv3_1", "conv2_2", "conv2_1", "conv1_2", "conv1_1"),
-        ),
+        ("fc8", "fc6", "conv5_1", "conv4_1", "conv3_1", "conv2_1", "conv1_1"),
+        ("fc7", "conv5_4", "conv4_4", "conv3_4", "conv2_2", "conv1_2"),
         (0, 1, 2),
         ("fc8", "conv5_1"),
         3,
@@ -138,6 +140,7 @@ def _store(cell: Path, weights: Weights, photo: np.ndarray, class_steps: int) ->
     found = np.asarray(probabilities(weights.variables, photo[None], **named)[0])
     label = int(found.argmax())
     model, _ = visualize_class(weights, label, steps=class_steps)
+    (found_maps,) = maps(weights, weights.variables, photo[None], np.array([label]), METHODS)
     partial = cell.with_suffix(".partial.npz")
     np.savez_compressed(
         partial,
@@ -145,24 +148,37 @@ def _store(cell: Path, weights: Weights, photo: np.ndarray, class_steps: int) ->
         label=label,
         probability=found[label],
         class_model=model,
-        **maps(weights, weights.variables, photo, label, METHODS),
+        **found_maps,
     )
     partial.replace(cell)
 
 
 def maps(
-    weights: Weights, variables: dict, photo: np.ndarray, label: int, methods: tuple[str, ...]
-) -> dict[str, np.ndarray]:
-    """Returns the maps of a photo by method, float32 (h, w)."""
+    weights: Weights,
+    variables: dict,
+    photos: np.ndarray,
+    labels: np.ndarray,
+    methods: tuple[str, ...],
+) -> Iterator[dict[str, np.ndarray]]:
+    """Yields for each photo its maps by method, float32 (h, w).
+
+    Args:
+      weights: of the network.
+      variables: the ones to use, those of the weights or others.
+      photos: uint8 (N, H, W, 3) RGB.
+      labels: int (N,), the classes to speak for.
+      methods: of `METHODS`.
+    """
     named: dict[str, Any] = {"model": weights.model, "preprocessing": weights.preprocessing}
-    found = {}
-    if set(methods) & set(GRADIENT_METHODS):
-        labels = np.array([label])
-        by_gradient = gradient_maps(variables, photo[None], labels, **named)
-        found = {method: np.asarray(values[0]) for method, values in by_gradient.items()}
-    if "occlusion" in methods:
-        found["occlusion"] = occlusion_map(variables, photo, label, stride=STRIDE, **named)
-    return found
+    by_gradient = tuple(method for method in methods if method in GRADIENT_METHODS)
+    for start in range(0, len(photos), BATCH_SIZE):
+        batch = photos[start : start + BATCH_SIZE], labels[start : start + BATCH_SIZE]
+        computed = gradient_maps(variables, *batch, methods=by_gradient, **named)
+        for index, (photo, label) in enumerate(zip(*batch, strict=True)):
+            found = {method: np.asarray(values[index]) for method, values in computed.items()}
+            if "occlusion" in methods:
+                found["occlusion"] = occlusion_map(variables, photo, label, stride=STRIDE, **named)
+            yield found
 
 
 def compare(weights: Weights, originals: dict[int, Explanation], preset: Preset, path: Path) -> int:
@@ -183,23 +199,26 @@ def compare(weights: Weights, originals: dict[int, Explanation], preset: Preset,
     missing = [each for each in _states(preset) if (each[0], each[1], each[2][0]) not in done]
     for seed, layer, methods, count in show_progress(missing, "state"):
         variables = randomized_from_top(weights.variables, fresh(seed), weights.model, layer)
-        for number in [*originals][:count]:
-            original = originals[number]
-            found = maps(weights, variables, original.photo, original.label, methods)
+        chosen = dict([*originals.items()][:count])
+        photos = np.stack([original.photo for original in chosen.values()])
+        labels = np.array([original.label for original in chosen.values()])
+        found = maps(weights, variables, photos, labels, methods)
+        for (number, original), others in zip(chosen.items(), found, strict=True):
             constants = {"photo": number, "seed": seed, "layer": layer}
-            rows += _rows(constants, original.maps, found)
+            rows += _rows(constants, original.maps, others)
         write_table(path, rows, report.COLUMNS)
     return len(missing)
 
 
 def _states(preset: Preset) -> Iterator[tuple[int, str, tuple[str, ...], int]]:
     """Yields seed, layer, methods and number of photos; the slow method comes last."""
-    for seed in preset.seeds:
-        for layer in preset.layers:
-            yield seed, layer, GRADIENT_METHODS, len(preset.photos)
-    for seed in preset.seeds:
-        for layer in preset.occluded_layers:
-            yield seed, layer, ("occlusion",), preset.occluded_photos
+    for layers, methods, count in (
+        (preset.layers, GRADIENT_METHODS, len(preset.photos)),
+        (preset.between, GRADIENT_METHODS, len(preset.photos)),
+        (preset.occluded_layers, ("occlusion",), preset.occluded_photos),
+    ):
+        for seed, layer in itertools.product(preset.seeds, layers):
+            yield seed, layer, methods, count
 
 
 def _rows(
