@@ -17,7 +17,7 @@ TABLE, EXAMPLES = "sanity.csv.gz", "examples.jpg"
 COLUMNS = ("photo", "seed", "layer", "method", "spearman", "ssim")
 METRICS = {"spearman": "rank correlation", "ssim": "SSIM"}
 OTHER_PHOTO = "another photo"
-PANEL, STRIP = 88, 13  # pixels: a side of a panel, the height of its caption
+PANEL, STRIP = 80, 12  # pixels: a side of a panel, the height of its caption
 CLASS_MODEL = "class model"
 
 
@@ -104,7 +104,8 @@ def draw_examples(
 ) -> None:
     """Writes a JPEG: a row for each photo, a column for each method, and the class model."""
     rows = [
-        explanation.panels() | {CLASS_MODEL: stretched(models[number])}
+        {caption: _small(panel) for caption, panel in explanation.panels().items()}
+        | {CLASS_MODEL: stretched(_small(models[number]))}
         for number, explanation in originals.items()
     ]
     size = (len(rows[0]) * (PANEL + 2), STRIP + len(rows) * (PANEL + STRIP))
@@ -120,13 +121,16 @@ def draw_examples(
                 draw.text((left, top), caption, "black", font)
             elif line == 0:
                 draw.text((left, 0), short.get(caption, caption), "black", font)
-            small = Image.fromarray(panel).resize((PANEL, PANEL), Image.Resampling.BOX)
-            canvas.paste(small, (left, top + STRIP))
-    canvas.save(path, quality=65, optimize=True)
+            canvas.paste(Image.fromarray(panel), (left, top + STRIP))
+    canvas.save(path, quality=55, optimize=True)
+
+
+def _small(panel: np.ndarray) -> np.ndarray:
+    return np.asarray(Image.fromarray(panel).resize((PANEL, PANEL), Image.Resampling.BOX))
 
 
 def stretched(picture: np.ndarray) -> np.ndarray:
-    """Raises the contrast of a uint8 picture (H, W, 3) until one value in a hundred is clipped."""
+    """Raises the contrast of a uint8 picture (H, W, 3) until 3 values in 1000 are clipped."""
     centred = picture - picture.mean((0, 1))
-    reach = max(float(np.percentile(np.abs(centred), 99)), 1.0)
+    reach = max(float(np.percentile(np.abs(centred), 99.7)), 1.0)
     return np.clip(128 + 127 * centred / reach, 0, 255).astype(np.uint8)

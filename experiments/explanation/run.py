@@ -76,7 +76,7 @@ PRESETS = {
         ("fc8", "fc6", "conv5_1", "conv4_1", "conv3_1", "conv2_1", "conv1_1"),
         ("fc7", "conv5_4", "conv4_4", "conv3_4", "conv2_2", "conv1_2"),
         (0, 1, 2),
-        ("fc8", "conv5_1"),
+        ("fc8",),
         3,
         24,
     ),
