@@ -53,7 +53,7 @@ def draw(out: Path) -> None:
     layers = sorted({*table["layer"]} - {OTHER_PHOTO}, reverse=True)
     parts = [_markdown(table, metric, [*layers, OTHER_PHOTO]) for metric in METRICS]
     (out / "table.md").write_text("\n".join(parts))
-    with figure(out / "sanity", width=10, height=4) as drawing:
+    with figure(out / "sanity", width=8, height=3.6) as drawing:
         for axes, metric in zip(drawing.subplots(1, 2), METRICS, strict=True):
             for method, color in zip(METHODS, COLORS, strict=False):
                 found = [interval(table, metric, method, layer) for layer in layers]
@@ -68,7 +68,9 @@ def draw(out: Path) -> None:
             axes.set_xticks(range(len(layers)), layers, rotation=60)
             axes.set_xlabel("drawn anew: this layer and all above it")
             axes.set_ylabel(f"{METRICS[metric]} with the original map")
-        drawing.axes[0].legend()
+        drawing.legend(
+            *drawing.axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=4
+        )
 
 
 def interval(
