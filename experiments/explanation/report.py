@@ -1,7 +1,6 @@
 """Tables and pictures: ten photos explained, and the maps of randomised networks."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -91,14 +90,19 @@ def interval(
 
 def _markdown(table: Table, metric: str, layers: list[str]) -> str:
     head = [f"{METRICS[metric]}; down to", "seeds", *(CAPTIONS[method] for method in METHODS)]
-    rows = []
+    everything, rows = len(np.unique(table["photo"])), []
     for layer in layers:
-        cells: list[Any] = [layer, len(np.unique(select(table, layer=layer)["seed"]))]
-        for method in METHODS:
-            found = interval(table, metric, method, layer)
-            cells.append(f"{found[0]:.2f} ± {found[1]:.2f}" if found else "not measured")
-        rows.append(cells)
+        found = [interval(table, metric, method, layer) for method in METHODS]
+        cells = [_cell(each, everything) for each in found]
+        rows.append([layer, min(each[3] for each in found if each), *cells])
     return markdown(head, rows, "lrrrrr")
+
+
+def _cell(found: tuple[float, float, int, int] | None, photos: int) -> str:
+    if found is None:
+        return "not measured"
+    few = f" ({found[2]} photos)" if found[2] < photos else ""
+    return f"{found[0]:.2f} ± {found[1]:.2f}{few}"
 
 
 def draw_examples(
