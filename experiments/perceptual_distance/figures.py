@@ -4,11 +4,11 @@ import itertools
 from pathlib import Path
 
 import numpy as np
-from scipy.stats import rankdata
 
 from experiments.perceptual_distance.convolutions import IMPORTED, SWAPPED
 from experiments.perceptual_distance.distortions import STRENGTHS, UNITS
 from vgg_jax.evaluation.scoring import wilson_interval
+from vgg_jax.features.sanity_check import rank_correlations
 from vgg_jax.reporting.plots import COLORS, figure
 from vgg_jax.runs.tables import Table, markdown, mean_interval, read_table, select
 
@@ -96,14 +96,6 @@ def agreement(values: dict[str, np.ndarray]) -> str:
         rows.append([names, *(f"{mean:.3f} ± {spread:.3f}" for mean, spread in (cells, photos))])
     head = ["rank correlation", "of a photo's 20 distortions", "of photos, same distortion"]
     return markdown(head, rows, "lrr")
-
-
-def rank_correlations(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Returns Spearman's correlation of each row of two arrays (n, values): (n,)."""
-    ranks = [rankdata(values, axis=1) for values in (first, second)]
-    centred = [values - values.mean(1, keepdims=True) for values in ranks]
-    lengths = [np.linalg.norm(values, axis=1) for values in centred]
-    return np.sum(centred[0] * centred[1], 1) / (lengths[0] * lengths[1])
 
 
 def found_pairs(values: dict[str, np.ndarray], other: str) -> list[tuple[Cell, Cell]]:

@@ -2,23 +2,28 @@
 
     python -m experiments.style_transfer.run --weights=vgg19.safetensors --content=PHOTO
         --style=PAINTING [--optimizer=lbfgs|adam] [--pooling=max|average] [--normalize=DIR]
-        [--size=256] [--iterations=200] [--every=50] [--content_weight=1] [--out=DIR]
+        [--size=256] [--iterations=200] [--every=50] [--content_weight=1] [--variation_weight=0]
+        [--color=painting|matched|photo] [--out=DIR]
 
 Writes picture.jpg, steps.jpg (photo, painting, then the picture after every 50 iterations) and
 record.json with all losses. --normalize first rescales the filters to a mean activation of 1 over
-the JPEGs of a folder, as the paper does.
+the JPEGs of a folder, as the paper does. --color keeps the photo's colours: "matched" paints with
+the painting in the photo's mean colour and covariance, "photo" transfers the luminance alone.
 """
 
 import dataclasses
 import time
+from collections.abc import Callable
 from pathlib import Path
 
+import jax
 import numpy as np
 from PIL import Image
 
 from vgg_jax.cli import CommandParser, run_command, show_progress
 from vgg_jax.data.preprocessing import decode_image, resize_shortest
 from vgg_jax.errors import UserError
+from vgg_jax.features.color import luminance, match_colors, match_luminance, with_chrominance
 from vgg_jax.features.normalization import normalize_weights
 from vgg_jax.features.style import minimize, transfer_objective
 from vgg_jax.runs.record import Record
@@ -27,6 +32,7 @@ from vgg_jax.weights.store import Weights
 from vgg_jax.xla import enable_compilation_cache
 
 MODULE = "experiments.style_transfer.run"
+COLORS = ("painting", "matched", "photo")
 
 
 def main(argv: list[str]) -> int:
@@ -40,6 +46,8 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--iterations", type=int, default=200)
     parser.add_argument("--every", type=int, default=50, help="iterations between pictures; 50")
     parser.add_argument("--content_weight", type=float, default=1.0, help="1; the style's is 1000")
+    parser.add_argument("--variation_weight", type=float, default=0.0, help="of smoothness; 0")
+    parser.add_argument("--color", choices=COLORS, default="painting", help="whose; the painting's")
     parser.add_argument("--pooling", choices=("max", "average"), default="max")
     parser.add_argument("--normalize", type=Path, metavar="DIR", help="JPEGs in DIR and below")
     parser.add_argument("--out", type=Path, default=Path("runs/style_transfer"))
@@ -55,21 +63,36 @@ def main(argv: list[str]) -> int:
     record = Record(args.out, MODULE, argv)
     weights = prepare_weights(args.weights, args.pooling, args.normalize)
     started = time.perf_counter()
-    objective = transfer_objective(weights, content, style, content_weight=args.content_weight)
-    iterations = minimize(objective, content, optimizer=args.optimizer)
+    photo = content
+    content, style, finish = prepare_colors(photo, style, args.color)
+    objective = transfer_objective(
+        weights,
+        content,
+        style,
+        content_weight=args.content_weight,
+        variation_weight=args.variation_weight,
+    )
+    evaluated: list[float] = []
+
+    def counted(picture: jax.Array) -> tuple[jax.Array, jax.Array]:
+        loss, gradient = objective(picture)
+        evaluated.append(float(loss))
+        return loss, gradient
+
+    iterations = minimize(counted, content, optimizer=args.optimizer)
     losses: list[float] = []
-    picture, shown = content, [content, at_height(style, len(content))]
+    picture, shown = photo, [photo, at_height(pixels(style), len(photo))]
 
     def write_results() -> None:
         save(args.out / "picture.jpg", picture)
         save(args.out / "steps.jpg", np.concatenate(shown, axis=1))
-        record.write(height_width=content.shape[:2], losses=losses)
+        record.write(height_width=photo.shape[:2], losses=losses, evaluated=evaluated)
 
     for _, progress in zip(
         show_progress(range(args.iterations), "iteration"), iterations, strict=False
     ):
         losses.append(progress.loss)
-        picture = pixels(progress.picture)
+        picture = pixels(finish(progress.picture))
         if progress.iteration % args.every == 0:
             shown.append(picture)
             write_results()
@@ -89,6 +112,25 @@ def prepare_weights(path: Path, pooling: str, photos: Path | None) -> Weights:
     if not files:
         raise UserError(f"no *.jpg in {photos} or below: give a folder of photos")
     return normalize_weights(weights, files)
+
+
+def prepare_colors(
+    photo: np.ndarray, painting: np.ndarray, color: str
+) -> tuple[np.ndarray, np.ndarray, Callable[[np.ndarray], np.ndarray]]:
+    """Returns photo and painting as they are to be compared, and what finishes the picture.
+
+    Args:
+      photo: uint8 (H, W, 3) RGB.
+      painting: uint8 (h, w, 3) RGB.
+      color: of `COLORS`.
+    """
+    if color == "painting":
+        return photo, painting, np.asarray
+    if color == "matched":
+        return photo, np.clip(match_colors(painting, photo), 0, 255), np.asarray
+    grey = luminance(photo)
+    matched = np.clip(match_luminance(luminance(painting), grey), 0, 255)
+    return grey, matched, lambda picture: with_chrominance(picture, photo)
 
 
 def pixels(picture: np.ndarray) -> np.ndarray:

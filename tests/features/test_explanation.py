@@ -1,13 +1,13 @@
-"""Saliency and Grad-CAM, against finite differences and the formula."""
+"""Explanations of a photo: its maps, and the most probable class."""
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from tests.evaluation.nets import replaced, tiny_weights
-from tests.models.nets import forward
+from tests.evaluation.nets import tiny_weights
 from vgg_jax import explain, predict
 from vgg_jax.errors import UserError
+from vgg_jax.features.attribution import METHODS, gradient_maps, occlusion_map
 
 RNG = np.random.default_rng(0)
 
@@ -24,41 +24,21 @@ def photo(tmp_path_factory):
     return path
 
 
-def test_saliency_is_the_change_of_the_score(weights, photo):
-    # Without the kinks of ReLU and maximum, which finite differences step over.
-    weights = replaced(weights, model=weights.model.clone(activation="tanh", pooling="average"))
-    found = explain(weights, photo, label=1)
-    assert found.saliency.shape == (8, 8)
+def test_maps_are_those_of_the_methods(weights, photo):
+    methods = METHODS[::-1]
+    found = explain(weights, photo, label=1, methods=methods)
+    assert tuple(found.maps) == methods
     np.testing.assert_array_equal(found.photo, weights.preprocessing.load(photo))
-
-    def score(pixels):
-        logits, _ = forward(
-            weights.model, weights.variables, weights.preprocessing.normalize(pixels)
-        )
-        return float(logits[0, 1])
-
-    pixels = found.photo[None].astype(np.float32)
-    step = 0.5
-    for row, column in [(0, 0), (3, 5), (7, 2)]:
-        changes = []
-        for channel in range(3):
-            higher, lower = pixels.copy(), pixels.copy()
-            higher[0, row, column, channel] += step
-            lower[0, row, column, channel] -= step
-            changes.append(abs(score(higher) - score(lower)) / (2 * step))
-        assert found.saliency[row, column] == pytest.approx(max(changes), rel=0.01, abs=1e-6)
-
-
-def test_grad_cam_by_its_formula(weights, photo):
-    """Pooling and a linear head follow the last convolution, so the gradient is known."""
-    found = explain(weights, photo)
-    inputs = weights.preprocessing.normalize(found.photo[None])
-    _, endpoints = forward(weights.model, weights.variables, inputs)
-    maps = np.asarray(endpoints["relu2_2"][0])
-    kernel = np.asarray(weights.variables["params"]["fc8"]["kernel"])[..., found.label]
-    # Each pooled position hands its weight to one of its four: the mean over positions is kept.
-    importance = kernel.sum((0, 1)) / maps[..., 0].size
-    np.testing.assert_allclose(found.grad_cam, np.maximum(maps @ importance, 0), atol=1e-5)
+    named = {"model": weights.model, "preprocessing": weights.preprocessing}
+    wanted = gradient_maps(weights.variables, found.photo[None], np.array([1]), **named)
+    for method, values in wanted.items():
+        np.testing.assert_allclose(found.maps[method], values[0], rtol=1e-4, atol=1e-6)
+    fall = occlusion_map(weights.variables, found.photo, 1, **named)
+    np.testing.assert_allclose(found.maps["occlusion"], fall)
+    panels = list(found.panels().values())
+    np.testing.assert_array_equal(panels[0], found.photo)
+    assert [panel.shape for panel in panels] == [(8, 8, 3)] * 5
+    assert found.picture().size == (5 * 8 + 4 * 4, 8 + 1)
 
 
 def test_the_most_probable_class_is_explained_by_default(weights, photo):
@@ -66,5 +46,11 @@ def test_the_most_probable_class_is_explained_by_default(weights, photo):
     ((best,),) = predict(weights, [photo], top=1)
     assert (found.label, found.name) == best[:2]
     assert found.probability == pytest.approx(best.probability, abs=1e-5)
+    assert list(found.maps) == ["saliency", "grad_cam"]
+
+
+def test_unknown_names(weights, photo):
     with pytest.raises(UserError, match="label=3: give one of the 3 classes"):
         explain(weights, photo, label=3)
+    with pytest.raises(UserError, match=r"unknown method 'gradcam'.* Did you mean 'grad_cam'"):
+        explain(weights, photo, methods=["gradcam"])

@@ -109,6 +109,17 @@ def test_an_explanation_is_written_beside_the_photo(tmp_path, folder, weights, c
     assert not (tmp_path / "absent.png.explained.png").exists()
 
 
+def test_methods_of_an_explanation(tmp_path, folder):
+    copy = tmp_path / "photo.png"
+    copy.write_bytes((folder / "plain.png").read_bytes())
+    arguments = [f"--weights={folder}/net.safetensors", "--explain", str(copy)]
+    assert main([*arguments, "--methods=guided,occlusion,grad_cam"]) == 0
+    with Image.open(f"{copy}.explained.png") as picture:
+        assert picture.size == (4 * 8 + 3 * 4, 8 + 1)
+    with pytest.raises(UserError, match="unknown method 'guide'"):
+        main([*arguments, "--methods=guide"])
+
+
 def test_an_explanation_that_cannot_be_written_is_an_error(folder, tmp_path):
     image = tmp_path / "plain.png"
     image.write_bytes((folder / "plain.png").read_bytes())

@@ -11,7 +11,7 @@ from tests.evaluation.nets import tiny_weights
 from vgg_jax import extract_features
 from vgg_jax.errors import UserError
 from vgg_jax.features.perceptual import feature_loss, gram_matrix, style_loss
-from vgg_jax.features.style import minimize, transfer_objective
+from vgg_jax.features.style import minimize, total_variation, transfer_objective
 
 RNG = np.random.default_rng(0)
 CONTENT = RNG.integers(0, 256, (12, 16, 3), np.uint8)
@@ -38,6 +38,23 @@ def test_objective_by_its_parts(weights):
     wanted = 3 * feature_loss(here, {"relu2_1": content["relu2_1"]})
     wanted += 1000 * style_loss(here, grams)
     np.testing.assert_allclose(loss, wanted, rtol=1e-4)
+
+
+def test_total_variation():
+    assert total_variation(jnp.full((4, 5, 3), 7.0)) == 0
+    ramp = jnp.arange(4.0)[:, None, None] * 3 + jnp.arange(5.0)[None, :, None] * 2
+    assert total_variation(ramp + jnp.zeros(3)) == pytest.approx(9 + 4)
+
+
+def test_total_variation_is_a_part_of_the_objective(weights):
+    picture = jnp.asarray(STYLE[:, :16], jnp.float32)
+    content = STYLE[:, :16]
+    losses = [
+        float(transfer_objective(weights, content, STYLE, variation_weight=w, **LAYERS)(picture)[0])
+        for w in (0.0, 2.0)
+    ]
+    added = 2 * float(total_variation(picture))
+    assert losses[1] - losses[0] == pytest.approx(added, rel=1e-3)
 
 
 def test_the_content_in_its_own_style_is_a_minimum(weights):

@@ -9,7 +9,13 @@ import pytest
 
 from tests.models.nets import init, quick_jit, random_images, small_vgg, train_forward
 from vgg_jax.errors import UserError
-from vgg_jax.models.layers import BatchNorm, Dropout, WindowDense, local_response_norm
+from vgg_jax.models.layers import (
+    BatchNorm,
+    Dropout,
+    WindowDense,
+    guided_relu,
+    local_response_norm,
+)
 
 FLOAT32 = {"dtype": jnp.float32, "param_dtype": jnp.float32}
 
@@ -208,3 +214,11 @@ def test_lrn_is_krizhevskys_formula() -> None:
     half = local_response_norm(jnp.asarray(x, jnp.bfloat16))
     assert half.dtype == jnp.bfloat16
     np.testing.assert_allclose(np.asarray(half, np.float32), expected, rtol=0.02, atol=1e-3)
+
+
+def test_guided_relu_hands_back_what_is_positive_on_both_ways() -> None:
+    x = jnp.array([-1.0, 0.0, 2.0, 3.0])
+    y, pull_back = jax.vjp(guided_relu, x)
+    np.testing.assert_array_equal(y, [0, 0, 2, 3])
+    (gradient,) = pull_back(jnp.array([5.0, 6.0, 7.0, -8.0]))
+    np.testing.assert_array_equal(gradient, [0, 0, 7, 0])

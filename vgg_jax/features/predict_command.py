@@ -2,13 +2,14 @@
 
     python -m vgg_jax.predict --weights=vgg16.safetensors cat.jpg dog.png
     python -m vgg_jax.predict --weights=vgg16.safetensors --top=3 --json *.jpg
+    python -m vgg_jax.predict --weights=vgg16.safetensors --explain --methods=guided cat.jpg
     python -m vgg_jax.predict --weights=vgg16.safetensors --explain cat.jpg
 
 Images may have any common format. If one cannot be read, the command names it on stderr, predicts
 the others, and exits with status 2. --json prints one object per line, {"image", "predictions":
 [{"class", "name", "probability"}]}. --explain also writes cat.jpg.explained.png beside the photo
 (in JSON: "explanation"): the photo, the saliency of its pixels for the most probable class, and
-Grad-CAM.
+Grad-CAM, or the maps that --methods names: saliency, guided (backpropagation), grad_cam, occlusion.
 """
 
 import json
@@ -34,6 +35,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--top", type=int, default=5, help="number of classes to print; default 5")
     parser.add_argument("--json", action="store_true", help="one JSON object per line")
     parser.add_argument("--explain", action="store_true", help="write IMAGE.explained.png too")
+    parser.add_argument("--methods", default="saliency,grad_cam", help="of --explain, by commas")
     parser.add_argument("images", metavar="IMAGE", nargs="+")
     args = parser.parse_args(argv)
 
@@ -43,13 +45,16 @@ def main(argv: list[str]) -> int:
 
     enable_compilation_cache()
     weights = load_weights(args.weights)
+    methods = args.methods.split(",")
     status = 0
     for image, found in _classified(weights, args.images, args.top):
         if isinstance(found, UserError):
             print(f"error: {found}", file=sys.stderr)
             status = EXIT_USER_ERROR
             continue
-        written = {"explanation": _write_explanation(weights, image)} if args.explain else {}
+        written = (
+            {"explanation": _write_explanation(weights, image, methods)} if args.explain else {}
+        )
         if args.json:
             predictions = [_as_json(prediction) for prediction in found]
             print(json.dumps({"image": image, "predictions": predictions} | written))
@@ -62,13 +67,13 @@ def main(argv: list[str]) -> int:
     return status
 
 
-def _write_explanation(weights: "Weights", image: str) -> str:
+def _write_explanation(weights: "Weights", image: str, methods: Sequence[str]) -> str:
     """Writes IMAGE.explained.png and returns its path."""
     from vgg_jax.features.explanation import explain
 
     path = f"{image}.explained.png"
     try:
-        explain(weights, image).picture().save(path)
+        explain(weights, image, methods=methods).picture().save(path)
     except OSError as error:
         raise UserError(
             f"cannot write {path}: {error.strerror}; copy the photo to a folder of your own"

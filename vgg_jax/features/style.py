@@ -46,6 +46,7 @@ def transfer_objective(
     style: np.ndarray,
     *,
     content_weight: float = 1.0,
+    variation_weight: float = 0.0,
     content_layer: str = CONTENT_LAYER,
     style_layers: Sequence[str] = STYLE_LAYERS,
 ) -> Objective:
@@ -54,9 +55,10 @@ def transfer_objective(
     Args:
       weights: of the network, VGG-19 in the paper. Its pooling is that of `weights.model`; the
         paper's filters are rescaled by `normalize_weights`.
-      content: uint8 (H, W, 3) RGB.
-      style: uint8 (h, w, 3) RGB, of any size.
+      content: RGB of 0..255, uint8 or float (H, W, 3).
+      style: the same, of any size.
       content_weight: of the content's loss; that of the style is 1000.
+      variation_weight: of `total_variation`, which makes the picture smoother.
       content_layer: endpoint whose features the picture is to share with `content`.
       style_layers: endpoints whose Gram matrices it is to share with `style`.
 
@@ -80,9 +82,23 @@ def transfer_objective(
         wanted,
         style_grams(weights, style, tuple(style_layers)),
         content_weight,
+        variation_weight,
         model=weights.model,
         preprocessing=weights.preprocessing,
     )
+
+
+def total_variation(picture: jax.Array) -> jax.Array:
+    """Returns the mean squared difference of neighbouring pixels, down plus across: a scalar.
+
+    Mahendran & Vedaldi (2015), arXiv 1412.0035, section 3, with an exponent beta of 2; a mean where
+    they have a sum, so that a weight serves pictures of any size.
+
+    Args:
+      picture: float (H, W, 3), both sides at least 2.
+    """
+    down, across = picture[1:] - picture[:-1], picture[:, 1:] - picture[:, :-1]
+    return jnp.mean(jnp.square(down)) + jnp.mean(jnp.square(across))
 
 
 @functools.partial(jax.jit, static_argnames=("model", "preprocessing"))
@@ -91,6 +107,7 @@ def _loss_and_gradient(
     wanted: Arrays,
     grams: Arrays,
     content_weight: float,
+    variation_weight: float,
     picture: jax.Array,
     *,
     model: VGG,
@@ -105,7 +122,8 @@ def _loss_and_gradient(
             endpoints=tuple(wanted | grams),
         )
         content = content_weight * feature_loss(features, wanted)
-        return content + STYLE_WEIGHT * style_loss(features, grams)
+        style = STYLE_WEIGHT * style_loss(features, grams)
+        return content + style + variation_weight * total_variation(picture)
 
     return jax.value_and_grad(loss)(picture)
 

@@ -14,8 +14,9 @@ __all__ = ["VGG", "build_model"]
 
 COMPUTE_DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 # Not in `config.model`: they follow from the image size and from how the run computes
-# and what it freezes.
+# and what it freezes; or they are for explanations, not for training.
 _DERIVED = {
+    "guided",
     "head_window",
     "norm_frozen",
     "axis_name",

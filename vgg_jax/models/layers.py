@@ -248,6 +248,27 @@ class Dropout(nn.Module):
         return jnp.where(bits <= kept - 1, x * (256 / kept), 0)
 
 
+@jax.custom_vjp
+def guided_relu(x: jax.Array) -> jax.Array:
+    """ReLU that hands back only the positive part of a gradient, where its input was positive.
+
+    Guided backpropagation, Springenberg et al. (2015), arXiv 1412.6806, section 3.4: the values are
+    those of ReLU; the gradient is not that of any function.
+    """
+    return nn.relu(x)
+
+
+def _guided_relu_forward(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    return nn.relu(x), x > 0
+
+
+def _guided_relu_backward(positive: jax.Array, gradient: jax.Array) -> tuple[jax.Array]:
+    return (jnp.where(positive, nn.relu(gradient), 0),)
+
+
+guided_relu.defvjp(_guided_relu_forward, _guided_relu_backward)
+
+
 def local_response_norm(
     x: jax.Array, *, k: float = 2.0, n: int = 5, alpha: float = 1e-4, beta: float = 0.75
 ) -> jax.Array:

@@ -12,7 +12,14 @@ from jax.typing import DTypeLike
 from vgg_jax.errors import UserError, unknown_name
 from vgg_jax.models.domains import Domain, Each, Flag, Number, OneOf, Parsed, Text, Unset, Whole
 from vgg_jax.models.initializers import get_initializer
-from vgg_jax.models.layers import BatchNorm, Conv, Dropout, WindowDense, local_response_norm
+from vgg_jax.models.layers import (
+    BatchNorm,
+    Conv,
+    Dropout,
+    WindowDense,
+    guided_relu,
+    local_response_norm,
+)
 from vgg_jax.models.variants import Stage, parse_stage, resolve_stages
 from vgg_jax.ops.pool import avg_pool, max_pool, relu_max_pool, subsample
 
@@ -90,6 +97,7 @@ class VGG(nn.Module):
       kernel_init: name in `initializers.INITIALIZERS`, for convolutions and fully connected
         layers alike. Biases start at zero.
       activation: "relu", "tanh", "sigmoid" or "linear" (none: for theory).
+      guided: gradients pass every ReLU as in `layers.guided_relu`: for explanations alone.
       pooling: "max", "average" (2x2, stride 2) or "none" (stride 2 alone). An odd last row or
         column is dropped.
       width: multiplies the channels of every convolution and the head's own hidden sizes.
@@ -119,6 +127,7 @@ class VGG(nn.Module):
     dropout: float = 0.5
     kernel_init: str = "he_fan_in"
     activation: str = "relu"
+    guided: bool = False
     pooling: str = "max"
     width: float = 1.0
     residual: bool = False
@@ -186,7 +195,7 @@ class VGG(nn.Module):
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
         """Runs the convolutions and the pooling of stage `index`, counted from 1."""
         record = _Recorder(perturbations)
-        activation = ACTIVATIONS[self.activation]
+        activation = guided_relu if self.guided else ACTIVATIONS[self.activation]
         kernel_init = get_initializer(self.kernel_init, self.activation)
         dtypes: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         for i, spec in enumerate(self.conv_stages[index - 1], 1):
@@ -218,7 +227,7 @@ class VGG(nn.Module):
             x = record(f"relu{place}", activation(x))
             if spec.lrn:
                 x = record(f"lrn{place}", local_response_norm(x))
-        relu_max = (self.activation, self.pooling) == ("relu", "max")
+        relu_max = (activation, self.pooling) == (nn.relu, "max")
         fused = relu_max and not spec.lrn and not perturbations
         x = relu_max_pool(preactivation) if fused else POOLINGS[self.pooling](x)
         return record(f"pool{index}", x), record.endpoints
@@ -228,7 +237,7 @@ class VGG(nn.Module):
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
         """Maps the last pool (N, h, w, C) to logits (N, num_classes)."""
         record = _Recorder(perturbations)
-        activation = ACTIVATIONS[self.activation]
+        activation = guided_relu if self.guided else ACTIVATIONS[self.activation]
         kernel_init = get_initializer(self.kernel_init, self.activation)
         dtypes: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         dropout_before = HEADS[self.head].dropout_before
@@ -345,6 +354,8 @@ def _check_fields(model: VGG) -> None:
             raise UserError(f"model.{field}={getattr(model, field)!r}: {complaint}")
     if model.head_features and model.head == "linear":
         raise UserError("model.head_features are for heads 'imagenet' and 'cifar', not 'linear'")
+    if model.guided and model.activation != "relu":
+        raise UserError(f"guided gradients are those of ReLU, not of {model.activation}")
     stages = resolve_stages(model.variant, model.stages)
     if model.residual and any(len({conv.channels for conv in stage}) > 1 for stage in stages):
         raise UserError("model.residual wants one number of channels within each stage")
