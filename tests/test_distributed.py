@@ -1,10 +1,12 @@
 """Several processes as one run, over loopback: real processes, two devices each."""
 
 import json
+import os
 import resource
 import signal
 import socket
 import subprocess
+import sys
 from pathlib import Path
 
 import jax
@@ -12,7 +14,7 @@ import numpy as np
 import pytest
 
 from experiments.fault_injection.victim import write_photos
-from tests.short_runs import arrays, metrics, start, train, wait_for_step
+from tests.short_runs import ROOT, arrays, metrics, start, train, wait_for_step
 from vgg_jax.distributed import EXIT_LOST_PROCESS, HEARTBEAT_SECONDS, is_peer_lost
 from vgg_jax.train import EXIT_NON_FINITE, EXIT_STORAGE
 
@@ -255,13 +257,34 @@ def free_job() -> int:
 
 
 @pytest.mark.parametrize("scheduler", [slurm, open_mpi])
-def test_detected_cluster(scheduler, tmp_path, monkeypatch):
+def test_detected_cluster(scheduler, monkeypatch):
     """The environment of a scheduler is all that two processes need to find each other."""
     for name in SCHEDULERS:
         monkeypatch.delenv(name, raising=False)
     job = free_job()
+    code = "import jax; from vgg_jax.distributed import join; join(); print(jax.process_count())"
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", code],
+            cwd=ROOT,
+            env=os.environ | {"JAX_NUM_CPU_DEVICES": "1"} | scheduler(job, process),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for process in range(2)
+    ]
+    for status, out, err in finish(processes):
+        assert status == 0, err
+        assert out.splitlines()[-1] == "2"
+
+
+def test_training_on_a_detected_cluster(tmp_path, monkeypatch):
+    for name in SCHEDULERS:
+        monkeypatch.delenv(name, raising=False)
+    job = free_job()
     arguments = [*NET, "--config.steps=4", "--distributed", f"--workdir={tmp_path}/run"]
-    processes = [start(*arguments, **scheduler(job, process)) for process in range(2)]
+    processes = [start(*arguments, **slurm(job, process)) for process in range(2)]
     (status, _, err), (other_status, _, other_err) = finish(processes)
     assert (status, other_status) == (0, 0), err + other_err
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())

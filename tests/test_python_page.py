@@ -44,7 +44,7 @@ def test_the_page_on_networks(capsys):
 def test_the_page_on_weights_measures_a_distance_and_its_gradient(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     model = build_model(MODEL_FIELDS, image_size=32)
-    variables = model.init(jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
+    variables = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
     net = Weights(model, variables, Preprocessing(37, 32, **NORMALIZATION), (NO_CLASSIFIER,))
     vgg_jax.save_weights("vgg16.safetensors", net)
     first, second = np.random.default_rng(0).uniform(0, 255, (2, 1, 32, 32, 3)).astype(np.float32)

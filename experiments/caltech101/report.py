@@ -55,7 +55,9 @@ def tables(preset: Preset, rows: Rows, tuned: Rows) -> str:
             markdown(
                 ["scales", interval, "deviation over splits", "paper, net E"], scales_table, "lrrr"
             ),
-            markdown(["training images per class", *count_head], count_table, "rrr"),
+            markdown(
+                ["training images per class", *count_head], count_table, "r" * (1 + len(count_head))
+            ),
             markdown(
                 [f"endpoint at {first[0]}", interval, "deviation over splits"], layer_table, "lrr"
             ),
