@@ -29,11 +29,6 @@ os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
 gc.set_threshold(50_000, 20, 20)
 
 
-def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """One more than there are cores: now and then a test waits for processes that it started."""
-    return len(os.sched_getaffinity(0)) + 1
-
-
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of optional test data: skipped where unset, a failure where set but wrong."""

@@ -54,12 +54,63 @@ def test_which_errors_are_those_of_a_lost_process(error, processes, lost, monkey
     assert is_peer_lost(error) == lost
 
 
-def start_two(*arguments: str, second: tuple[str, ...] = ()) -> list[subprocess.Popen]:
-    """Starts two processes of one run; `second` are arguments of the second alone."""
+def free_port() -> int:
     with socket.socket() as free:
         free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    joined = [*arguments, f"--coordinator=localhost:{port}", "--processes=2"]
+        return free.getsockname()[1]
+
+
+def python_two(code: str, *environments: dict[str, str]) -> list[subprocess.Popen]:
+    """Starts two processes of Python on one device each; their arguments are 0 and 1."""
+    return [
+        subprocess.Popen(
+            [sys.executable, "-c", code, str(process)],
+            cwd=ROOT,
+            env=os.environ | {"JAX_NUM_CPU_DEVICES": "1"} | environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for process, environment in enumerate(environments)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("second", "raised"),
+    [
+        ("barrier(key='elsewhere', timeout_ms=60000)", "OutOfStepError False"),
+        (
+            "barrier._wait(key='matched_0_1', timeout_ms=60000)",
+            "JaxRuntimeError True",
+        ),  # and it is gone
+    ],
+    ids=["elsewhere", "lost"],
+)
+def test_a_process_elsewhere_is_told_from_one_that_is_lost(second, raised):
+    code = f"""
+import os, sys
+from vgg_jax import distributed
+distributed._COMPARE_SECONDS = 2
+process = int(sys.argv[1])
+distributed.join("localhost:{free_port()}", 2, process)
+barrier = distributed.MatchedBarrier()
+barrier(key="together", timeout_ms=60000)
+try:
+    if process == 0:
+        barrier(key="here", timeout_ms=60000)
+    else:
+        {second}
+except Exception as error:
+    print(type(error).__name__, distributed.is_peer_lost(error), flush=True)
+os._exit(0)
+"""
+    (_, out, err), _ = finish(python_two(code, {}, {}))
+    assert out.strip() == raised, err
+
+
+def start_two(*arguments: str, second: tuple[str, ...] = ()) -> list[subprocess.Popen]:
+    """Starts two processes of one run; `second` are arguments of the second alone."""
+    joined = [*arguments, f"--coordinator=localhost:{free_port()}", "--processes=2"]
     return [
         start(*joined, "--process_id=0", JAX_NUM_CPU_DEVICES="2"),
         start(*joined, "--process_id=1", *second, JAX_NUM_CPU_DEVICES="2"),
@@ -263,18 +314,7 @@ def test_detected_cluster(scheduler, monkeypatch):
         monkeypatch.delenv(name, raising=False)
     job = free_job()
     code = "import jax; from vgg_jax.distributed import join; join(); print(jax.process_count())"
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", code],
-            cwd=ROOT,
-            env=os.environ | {"JAX_NUM_CPU_DEVICES": "1"} | scheduler(job, process),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for process in range(2)
-    ]
-    for status, out, err in finish(processes):
+    for status, out, err in finish(python_two(code, scheduler(job, 0), scheduler(job, 1))):
         assert status == 0, err
         assert out.splitlines()[-1] == "2"
 

@@ -138,7 +138,8 @@ class MatchedBarrier:
 
     A process that skips a barrier after an error, and waits at a later one, would keep all of them
     waiting until the timeout: Orbax does so where a write fails. Here they meet first, wherever
-    each is, and then compare places. In a run of one process it does nothing.
+    each is, and then compare places. If that fails they meet once more, which tells a process
+    elsewhere from one that was lost. In a run of one process it does nothing.
     """
 
     _instances = itertools.count()
@@ -159,7 +160,7 @@ class MatchedBarrier:
 
         Raises:
           OutOfStepError: the keys differ, or have differed before.
-          JaxRuntimeError: the others did not come.
+          JaxRuntimeError: the others did not come, or one was lost.
         """
         if self._apart:
             raise OutOfStepError("another process failed before")
@@ -168,6 +169,7 @@ class MatchedBarrier:
         try:
             self._wait(key=f"{here}_{key}", timeout_ms=1000 * _COMPARE_SECONDS)
         except jax.errors.JaxRuntimeError as error:
+            self._wait(key=f"{here}_apart", timeout_ms=1000 * _COMPARE_SECONDS)
             self._apart = True
             raise OutOfStepError(f"no other process waits at {key}") from error
 
