@@ -118,6 +118,8 @@ def test_methods_of_an_explanation(tmp_path, folder):
         assert picture.size == (4 * 8 + 3 * 4, 8 + 1)
     with pytest.raises(UserError, match="unknown method 'guide'"):
         main([*arguments, "--methods=guide"])
+    with pytest.raises(UserError, match="--methods=guided draws nothing without --explain"):
+        main([f"--weights={folder}/net.safetensors", "--methods=guided", str(copy)])
 
 
 def test_an_explanation_that_cannot_be_written_is_an_error(folder, tmp_path):

@@ -36,7 +36,7 @@ def gradient_maps(
     preprocessing: Preprocessing,
     methods: tuple[str, ...] = GRADIENT_METHODS,
 ) -> dict[str, jax.Array]:
-    """Computes the maps that come from gradients; one forward pass serves all.
+    """Computes the maps that come from gradients: saliency and Grad-CAM from the same pass.
 
     Args:
       variables: of the network.

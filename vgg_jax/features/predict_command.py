@@ -35,9 +35,11 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--top", type=int, default=5, help="number of classes to print; default 5")
     parser.add_argument("--json", action="store_true", help="one JSON object per line")
     parser.add_argument("--explain", action="store_true", help="write IMAGE.explained.png too")
-    parser.add_argument("--methods", default="saliency,grad_cam", help="of --explain, by commas")
+    parser.add_argument("--methods", help="of --explain, by commas; default saliency,grad_cam")
     parser.add_argument("images", metavar="IMAGE", nargs="+")
     args = parser.parse_args(argv)
+    if args.methods is not None and not args.explain:
+        raise UserError(f"--methods={args.methods} draws nothing without --explain")
 
     # Imported late: --help answers at once.
     from vgg_jax.weights.loading import load_weights
@@ -45,7 +47,7 @@ def main(argv: list[str]) -> int:
 
     enable_compilation_cache()
     weights = load_weights(args.weights)
-    methods = args.methods.split(",")
+    methods = (args.methods or "saliency,grad_cam").split(",")
     status = 0
     for image, found in _classified(weights, args.images, args.top):
         if isinstance(found, UserError):
