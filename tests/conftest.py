@@ -25,6 +25,7 @@ if jaxlib_version.__version_info__ < (0, 11):  # an unknown flag ends the proces
 os.environ["XLA_FLAGS"] = " ".join(FLAGS)
 os.environ["JAX_NUM_CPU_DEVICES"] = "4"
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
+os.environ["JAX_TRACEBACK_IN_LOCATIONS_LIMIT"] = "0"  # nobody reads where each operation came from
 # Traces are many small objects that live long: to go through all of them seldom is enough.
 gc.set_threshold(50_000, 20, 20)
 

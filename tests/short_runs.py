@@ -11,7 +11,8 @@ from pathlib import Path
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
-from tensorboardX.proto.event_pb2 import Event
+
+from vgg_jax.training.sinks import Event
 
 ROOT = Path(__file__).parent.parent
 STEPS = 24

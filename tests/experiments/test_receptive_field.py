@@ -67,7 +67,7 @@ def test_measures_once_and_redraws(tmp_path, monkeypatch):
     assert run.main(["--preset=quick", f"--out={tmp_path}"]) == 0
     assert run.main(["--redraw", "--preset=quick", f"--out={tmp_path}"]) == 0
     assert {name: (tmp_path / name).read_bytes() for name in written} == written
-    assert (tmp_path / "receptive_field.png").stat().st_size > 10_000
+    assert (tmp_path / "receptive_field.png").stat().st_size > 2_000
 
 
 def test_redraws_its_stored_table(tmp_path, pytestconfig):

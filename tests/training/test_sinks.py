@@ -1,6 +1,9 @@
 """Files of numbers: complete after each write, and without what is made again."""
 
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 
@@ -39,3 +42,11 @@ def test_events_of_a_second_start_hide_those_of_the_first(tmp_path):
         *((1, "a", 1.0), (1, "b", -1.0), (2, "a", 1.0), (2, "b", -1.0)),
         *((3, "a", 2.0), (3, "b", -2.0)),
     ]
+
+
+def test_pytorch_stays_out_of_the_process(tmp_path):
+    """Where it is installed tensorboardX imports it, which takes longer than all else."""
+    (tmp_path / "torch.py").touch()
+    code = "import sys, vgg_jax.training.sinks; assert 'torch' not in sys.modules; import torch"
+    path = os.pathsep.join([str(tmp_path), *sys.path])
+    subprocess.run([sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": path}, check=True)

@@ -16,7 +16,7 @@ from PIL import Image
 
 from vgg_jax.reporting.svg import COLORS
 
-_STYLE: dict[Any, Any] = {
+STYLE: dict[Any, Any] = {
     "axes.grid": True,
     "axes.prop_cycle": cycler(color=COLORS),
     "axes.spines.right": False,
@@ -24,6 +24,7 @@ _STYLE: dict[Any, Any] = {
     "font.size": 10,
     "grid.alpha": 0.3,
     "legend.frameon": False,
+    "savefig.dpi": 150,
 }
 
 
@@ -36,12 +37,12 @@ def figure(path: Path, width: float = 8.0, height: float = 4.0) -> Iterator[Figu
       width: inches.
       height: inches.
     """
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         drawing = Figure(figsize=(width, height), layout="constrained")
         FigureCanvasAgg(drawing)
         yield drawing
         drawn = io.BytesIO()
-        drawing.savefig(drawn, format="png", dpi=150)
+        drawing.savefig(drawn, format="png")
     _save_with_palette(Image.open(drawn), path.with_suffix(".png"))
 
 

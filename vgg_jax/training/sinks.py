@@ -6,16 +6,31 @@ Both are a `Sink`, and so are the trackers of `vgg_jax.training.trackers`.
 import contextlib
 import json
 import os
+import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
 from pathlib import Path
 from typing import Any, Protocol
 
-from tensorboardX.event_file_writer import EventsWriter
-from tensorboardX.proto.event_pb2 import Event, SessionLog
-from tensorboardX.summary import scalar
-
 from vgg_jax.runs.directory import METRICS_FILE, TENSORBOARD, storing
+
+
+@contextlib.contextmanager
+def _as_if_not_installed(module: str) -> Generator[None, None, None]:
+    """While entered, `import module` fails, unless the module is there already."""
+    hidden = sys.modules.setdefault(module, None) is None  # type: ignore[arg-type]
+    try:
+        yield
+    finally:
+        if hidden:
+            del sys.modules[module]
+
+
+# It would import PyTorch for the name of a type, which takes longer than all other imports.
+with _as_if_not_installed("torch"):
+    from tensorboardX.event_file_writer import EventsWriter
+    from tensorboardX.proto.event_pb2 import Event, SessionLog
+    from tensorboardX.summary import scalar
 
 Values = dict[str, float]
 
