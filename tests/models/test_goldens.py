@@ -72,7 +72,7 @@ def run(case: str, golden: dict[str, np.ndarray], dtype: Any) -> Result:
     given = {"params": tree(golden, "params", case), "batch_stats": tree(golden, "stats", case)}
     # A fully connected matrix in (height, width, channel) order is our window kernel, flattened.
     params = {
-        name: jnp.asarray(array, dtype).reshape(target[name].shape)
+        name: np.asarray(array, dtype).reshape(target[name].shape)
         for name, array in given["params"].items()
     }
     assert params.keys() == target.keys()

@@ -37,7 +37,8 @@ def normalized(bn: BatchNorm, x: jax.Array, train: bool = True) -> tuple[jax.Arr
         "params": {"scale": jnp.full(channels, 2.0), "bias": jnp.full(channels, 0.5)},
         "batch_stats": {"mean": jnp.ones(channels), "var": jnp.full(channels, 3.0)},
     }
-    y, updates = bn.apply(variables, x, train=train, mutable=["batch_stats"])
+    apply = quick_jit(partial(bn.apply, train=train, mutable=["batch_stats"]))
+    y, updates = apply(variables, x)
     return y, updates["batch_stats"]
 
 

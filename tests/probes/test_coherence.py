@@ -44,7 +44,7 @@ def test_more_inputs_than_directions():
 def test_a_linear_network_has_the_same_gradient_everywhere():
     matrix = jax.random.normal(jax.random.key(0), (6, 3))
     inputs = jax.random.normal(jax.random.key(1), (4, 6))
-    gradients = input_gradients(lambda x: x @ matrix, inputs)
+    gradients = jax.jit(lambda x: input_gradients(lambda x: x @ matrix, x))(inputs)
     np.testing.assert_allclose(gradients, jnp.broadcast_to(matrix.T[:, None], (3, 4, 6)), rtol=1e-6)
     assert float(pair_correlation(gradients)) == pytest.approx(1, abs=1e-6)
     derivatives = line_derivatives(lambda x: x @ matrix, inputs[0], inputs[1], jnp.arange(5.0))
@@ -74,9 +74,9 @@ def test_rows_of_own_jacobians_where_inputs_act_on_each_other():
         z = jnp.tanh(x @ matrix)
         return (z - z.mean(0)) / z.std(0)
 
-    own = own_gradients(normalized, inputs)
-    jacobian = jax.jacobian(normalized)(inputs)  # (N, K, N, 4)
-    expected = jnp.stack([jacobian[i, :, i] for i in range(6)], 1)
+    own = jax.jit(lambda x: own_gradients(normalized, x))(inputs)
+    jacobian = np.asarray(jax.jit(jax.jacobian(normalized))(inputs))  # (N, K, N, 4)
+    expected = np.stack([jacobian[i, :, i] for i in range(6)], 1)
     np.testing.assert_allclose(own, expected, atol=1e-5)
     # The sum over a batch behind its normalisation is zero, whatever the inputs.
     assert float(jnp.max(jnp.abs(own))) > 0.1

@@ -1,5 +1,7 @@
 """Curvature where it is known: quadratic forms, a formula, and a small net's dense Hessian."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -43,8 +45,8 @@ def net():
 
 
 def normal_like(params, seed=0):
-    flat, unravel = ravel_pytree(params)
-    return unravel(jax.random.normal(jax.random.key(seed), flat.shape))
+    rng = np.random.default_rng(seed)
+    return jax.tree.map(lambda leaf: rng.normal(size=leaf.shape).astype(leaf.dtype), params)
 
 
 @pytest.mark.parametrize(
@@ -54,13 +56,18 @@ def normal_like(params, seed=0):
         np.linspace(-30, 3, 20),
         np.repeat([1.0, 5.0], 10),
         -np.arange(1.0, 21),
+        np.full(20, -2.0),
+        np.zeros(20),
     ],
-    ids=["positive", "mostly negative", "repeated", "all negative"],
+    ids=["positive", "mostly negative", "repeated", "all negative", "all the same", "zero"],
 )
 def test_largest_eigenvalue_of_a_quadratic_form(eigenvalues):
     loss, params, matrix = quadratic(eigenvalues)
-    found = largest_eigenvalue(loss, params, normal_like(params), 19)
-    np.testing.assert_allclose(found.value, eigenvalues.max(), rtol=1e-3)
+    # Several starts: one whose directions run out early has to continue in others.
+    find = jax.jit(lambda start: largest_eigenvalue(loss, params, start, 19))
+    starts = [normal_like(params, seed) for seed in range(20)]
+    for found in map(find, starts):
+        np.testing.assert_allclose(found.value, eigenvalues.max(), rtol=1e-3, atol=1e-6)
     vector = ravel_pytree(found.vector)[0]
     np.testing.assert_allclose(jnp.linalg.norm(vector), 1, rtol=1e-4)
     if len(set(eigenvalues)) > 2:
@@ -70,8 +77,9 @@ def test_largest_eigenvalue_of_a_quadratic_form(eigenvalues):
 def test_the_residual_bounds_the_error():
     eigenvalues = np.linspace(0, 10, 40)
     loss, params, _ = quadratic(eigenvalues)
+    find = jax.jit(functools.partial(largest_eigenvalue, loss), static_argnames="iterations")
     for iterations in (2, 5, 10):
-        found = largest_eigenvalue(loss, params, normal_like(params), iterations)
+        found = find(params, normal_like(params), iterations=iterations)
         assert np.abs(eigenvalues - found.value).min() <= found.residual + 1e-4
         assert found.value <= 10 + 1e-4
 
@@ -86,7 +94,8 @@ def test_an_eigenvector_to_start_from_needs_two_iterations():
 def test_product_eigenvalue_and_trace_of_a_net_are_those_of_its_dense_hessian(net):
     loss, params, dense = net
     vector = normal_like(params)
-    product = ravel_pytree(hessian_vector_product(loss, params, vector))[0]
+    apply = jax.jit(functools.partial(hessian_vector_product, loss))
+    product = ravel_pytree(apply(params, vector))[0]
     np.testing.assert_allclose(product, dense @ ravel_pytree(vector)[0], rtol=1e-3, atol=1e-4)
     found = jax.jit(lambda p: largest_eigenvalue(loss, p, vector, 30))(params)
     np.testing.assert_allclose(found.value, np.linalg.eigvalsh(dense)[-1], rtol=1e-3)

@@ -43,8 +43,9 @@ def hessian_vector_product(loss: Loss, params: PyTree, vector: PyTree) -> PyTree
 def largest_eigenvalue(loss: Loss, params: PyTree, start: PyTree, iterations: int) -> Eigenpair:
     """Returns the largest (not the largest absolute) eigenvalue of the Hessian, by Lanczos.
 
-    With full reorthogonalisation, so that no eigenvalue shows up twice. Memory: `iterations`
-    copies of the parameters.
+    With full reorthogonalisation, so that no eigenvalue shows up twice by rounding, and a new
+    random direction where the start reaches no further. Memory: `iterations` copies of the
+    parameters.
 
     Args:
       loss: (params) -> scalar.
@@ -63,6 +64,10 @@ def largest_eigenvalue(loss: Loss, params: PyTree, start: PyTree, iterations: in
             vector = vector - basis.T @ (basis @ vector)
         return vector
 
+    def random(index: jax.Array) -> jax.Array:
+        key = jax.random.fold_in(jax.random.key(0), index)
+        return jax.random.normal(key, flat.shape, flat.dtype)
+
     def iterate(index: jax.Array, carry: Any) -> Any:
         basis, diagonal, off_diagonal, vector = carry
         basis = basis.at[index].set(vector)
@@ -70,8 +75,11 @@ def largest_eigenvalue(loss: Loss, params: PyTree, start: PyTree, iterations: in
         diagonal = diagonal.at[index].set(image @ vector)
         rest = orthogonal(image, basis)
         length = jnp.linalg.norm(rest)
-        off_diagonal = off_diagonal.at[index].set(length)
-        return basis, diagonal, off_diagonal, rest / jnp.maximum(length, jnp.finfo(rest).tiny)
+        # Rounding errors alone: the basis holds all that the start can reach, so start anew.
+        ended = length <= 100 * jnp.finfo(flat.dtype).eps * jnp.linalg.norm(image)
+        rest = jax.lax.cond(ended, lambda: orthogonal(random(index), basis), lambda: rest)
+        off_diagonal = off_diagonal.at[index].set(jnp.where(ended, 0, length))
+        return basis, diagonal, off_diagonal, rest / jnp.linalg.norm(rest)
 
     first = ravel_pytree(start)[0].astype(flat.dtype)
     zeros = jnp.zeros(iterations, flat.dtype)
