@@ -81,7 +81,7 @@ print("<table" in build_report([Path("experiments/start_up/results")]))
 @pytest.mark.parametrize(
     ("code", "module", "extra"),
     [
-        ("from vgg_jax import fit", "grain", "train"),
+        ("from vgg_jax import fit", "tensorboardX", "train"),
         ("from vgg_jax import explain", "mat", "report"),
     ],
 )
