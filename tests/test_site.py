@@ -199,6 +199,13 @@ def test_no_markdown_is_left_in_the_text(pages):
         assert not left, path
 
 
+@functools.cache
+def page_at(address: str) -> Path:
+    """Returns the file that a server of files shows at an address."""
+    path = Path(address)
+    return path / "index.html" if path.is_dir() else path
+
+
 def test_every_local_address_leads_somewhere(pages, site):
     missing = set()
     for path, page in pages.items():
@@ -206,8 +213,8 @@ def test_every_local_address_leads_somewhere(pages, site):
             parts = urlsplit(url)
             if parts.scheme or parts.netloc or path.name == "404.html":
                 continue
-            target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
-            target = target / "index.html" if target.is_dir() else target
+            target = page_at(os.path.normpath(path.parent / unquote(parts.path)))
+            target = target if parts.path else path
             anchor = unquote(parts.fragment)
             if not target.is_file() or (
                 anchor and target in pages and anchor not in pages[target].anchors
