@@ -200,23 +200,23 @@ def test_no_markdown_is_left_in_the_text(pages):
 
 
 @functools.cache
-def page_at(address: str) -> Path:
-    """Returns the file that a server of files shows at an address."""
+def file_at(address: str) -> Path | None:
+    """Returns the file that a server of files shows at an address, if there is one."""
     path = Path(address)
-    return path / "index.html" if path.is_dir() else path
+    path = path / "index.html" if path.is_dir() else path
+    return path if path.is_file() else None
 
 
 def test_every_local_address_leads_somewhere(pages, site):
     missing = set()
     for path, page in pages.items():
-        for url in page.loaded + page.linked:
+        for url in {*page.loaded, *page.linked}:
             parts = urlsplit(url)
             if parts.scheme or parts.netloc or path.name == "404.html":
                 continue
-            target = page_at(os.path.normpath(path.parent / unquote(parts.path)))
-            target = target if parts.path else path
-            anchor = unquote(parts.fragment)
-            if not target.is_file() or (
+            address = os.path.normpath(path.parent / unquote(parts.path)) if parts.path else path
+            target, anchor = file_at(address), unquote(parts.fragment)
+            if target is None or (
                 anchor and target in pages and anchor not in pages[target].anchors
             ):
                 missing.add((str(path.relative_to(site)), url))

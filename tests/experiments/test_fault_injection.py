@@ -26,7 +26,7 @@ def kinds(request, monkeypatch, pytestconfig):
     monkeypatch.setattr(run, "STEPS", 36)
     net = ["--config.steps=36" if "steps=240" in option else option for option in victim.NET]
     monkeypatch.setattr(victim, "NET", net)
-    # As a tenth of the steps is a tenth of the time to strike in, and what comes late comes again.
+    # Its run is over sooner, and a fault that came later would be done again, to another run.
     sooner = SimpleNamespace(sleep=lambda seconds: time.sleep(seconds / 10))
     monkeypatch.setattr(faults_module, "time", sooner)
     faults = [fault for fault in FAULTS if fault.name in request.param]
