@@ -169,6 +169,22 @@ run_command(lambda argv: 4)
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 4
 
 
+def test_imports_are_collected_neither_while_they_are_made_nor_later():
+    script = """
+import gc
+from vgg_jax.cli import quick_imports
+for _ in range(2):
+    with quick_imports():
+        print(gc.isenabled())
+        import jax
+    print(gc.isenabled(), gc.get_freeze_count() > 100_000)
+"""
+    result = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert result.stdout.split() == ["False", "True", "True", "True", "True", "True"]
+
+
 def test_a_reader_that_leaves_is_no_error():
     command = f"{sys.executable} -m vgg_jax | true; echo ${{PIPESTATUS[0]}} >&2"
     result = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)

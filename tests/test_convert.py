@@ -46,8 +46,8 @@ def test_numerics_of_the_config_are_kept(tmp_path):
     theirs, ours = tmp_path / "theirs.safetensors", tmp_path / "ours.safetensors"
     safetensors.numpy.save_file(files.torch_state("D", "none", "torchvision"), theirs)
     assert main(["--from=torchvision", *NARROW, *numerics, str(theirs), str(ours)]) == 0
-    tiny = ["--config.model.stages=('3-4','3-4','3-4','3-4','3-4')", "--config.steps=1"]
-    tiny += ["--config.model.head=linear", "--config.data.batch_size=8"]
+    tiny = ["--config.model.stages=('3-4','3-8')", "--config.data.image_size=8"]
+    tiny += ["--config.model.head=linear", "--config.data.batch_size=8", "--config.steps=1"]
     config = load_config(f"{ROOT}/configs/vgg16.py:digits", [*tiny, *numerics])
     train(config, tmp_path / "run", 0.0)
     assert main(["--from=run", str(tmp_path / "run"), str(tmp_path / "run.safetensors")]) == 0

@@ -20,14 +20,13 @@ from vgg_jax.train import EXIT_NON_FINITE, EXIT_STORAGE
 
 # Compiled in a moment, and steps enough to be stopped between the first and the last. Plain SGD,
 # whose steps do not blow up rounding as Adam's do where a gradient is zero.
-STEPS = 150
+STEPS = 100
 NET = [
     "--config=configs/vgg11.py:digits,bn",
     "--config.data.image_size=8",
     "--config.data.batch_size=16",
     "--config.model.stages=('3-4','3-8')",
     "--config.model.head=linear",
-    "--config.model.kernel_init=lsuv",
     "--config.optimizer.name=sgd",
     f"--config.steps={STEPS}",
     "--config.eval.every_steps=10",
@@ -35,6 +34,7 @@ NET = [
     "--config.log.stuck_after_steps=0",
     "--config.checkpoint.every_steps=1000",
 ]
+LSUV = [*NET, "--config.model.kernel_init=lsuv"]  # the processes draw it together
 pytestmark = pytest.mark.xdist_group("hosts")
 
 
@@ -123,10 +123,55 @@ def finish(processes: list[subprocess.Popen]) -> list[tuple[int, str, str]]:
     return [(p.returncode, *texts) for p, texts in zip(processes, outputs, strict=True)]
 
 
+SCHEDULERS = ("SLURM_JOB_ID", "OMPI_MCA_orte_hnp_uri", "KUBERNETES_SERVICE_HOST")
+# JAX derives the coordinator's port from the job's number: the last 4096 ports.
+FIRST_PORT = 65536 - 4096
+
+
+@pytest.fixture
+def _no_scheduler(monkeypatch):
+    """Hides the one of where the tests themselves run."""
+    for name in SCHEDULERS:
+        monkeypatch.delenv(name, raising=False)
+
+
+def slurm(job: int, process: int) -> dict[str, str]:
+    """What srun gives the processes of a job on one node."""
+    return {
+        "SLURM_JOB_ID": str(job),
+        "SLURM_STEP_NODELIST": "localhost",
+        "SLURM_NTASKS": "2",
+        "SLURM_PROCID": str(process),
+        "SLURM_LOCALID": str(process),
+    }
+
+
+def open_mpi(job: int, process: int) -> dict[str, str]:
+    """What Open MPI's mpirun gives them."""
+    return {
+        "OMPI_MCA_orte_hnp_uri": f"{job}.0;tcp://127.0.0.1:34911",
+        "OMPI_COMM_WORLD_SIZE": "2",
+        "OMPI_COMM_WORLD_RANK": str(process),
+        "OMPI_COMM_WORLD_LOCAL_RANK": str(process),
+    }
+
+
+def free_job() -> int:
+    """A job's number whose port is free."""
+    for job in range(4096):
+        with socket.socket() as port:
+            try:
+                port.bind(("localhost", FIRST_PORT + job))
+            except OSError:
+                continue
+            return job
+    raise AssertionError("no free port")
+
+
 @pytest.fixture
 def alone(tmp_path):
     """The run that one process makes on one device, meanwhile; to be waited for."""
-    with start(*NET, f"--workdir={tmp_path}/alone") as process:
+    with start(*LSUV, f"--workdir={tmp_path}/alone") as process:
         yield process
 
 
@@ -134,13 +179,17 @@ def evaluations(workdir: Path) -> dict[int, dict]:
     return {line["step"]: line for line in metrics(workdir) if "eval/top1" in line}
 
 
+@pytest.mark.usefixtures("_no_scheduler")
 def test_killed_then_stopped_then_finished_by_one_process(alone, tmp_path):
-    """Every layout goes on from the one before; the end is that of one process on one device."""
+    """Every layout goes on from the one before; the end is that of one process on one device.
+
+    The processes find each other by an address, and then by what a scheduler tells them.
+    """
     workdir = tmp_path / "run"
 
     # pmap, killed.
     often = ["--config.parallel.mode=pmap", "--config.checkpoint.every_steps=4"]
-    processes = start_two(*NET, *often, f"--workdir={workdir}")
+    processes = start_two(*LSUV, *often, f"--workdir={workdir}")
     wait_for_step(workdir, 12, processes[0])
     processes[1].kill()
     _, err = processes[0].communicate(timeout=HEARTBEAT_SECONDS + 60)
@@ -158,7 +207,8 @@ def test_killed_then_stopped_then_finished_by_one_process(alone, tmp_path):
     newest = max(checkpoints(workdir))
     for path in (workdir / "checkpoints" / str(newest) / "state" / "d").iterdir():
         path.write_bytes(path.read_bytes()[:-20])
-    processes = start_two(*NET, f"--workdir={workdir}")
+    job, joined = free_job(), [*LSUV, "--distributed", f"--workdir={workdir}"]
+    processes = [start(*joined, JAX_NUM_CPU_DEVICES="2", **slurm(job, i)) for i in range(2)]
     wait_for_step(workdir, reached + 12, processes[0])
     processes[1].send_signal(signal.SIGTERM)
     (status, out, err), (other_status, other_out, other_err) = finish(processes)
@@ -178,7 +228,7 @@ def test_killed_then_stopped_then_finished_by_one_process(alone, tmp_path):
 
     # One process, eight devices.
     layout = ["--config.parallel.model=2", "--config.parallel.shard_optimizer=true"]
-    result = train(*NET, *layout, f"--workdir={workdir}", JAX_NUM_CPU_DEVICES="8")
+    result = train(*LSUV, *layout, f"--workdir={workdir}", JAX_NUM_CPU_DEVICES="8")
     assert f"resuming after step {summary['steps']}" in result.stdout, result.stderr
 
     _, err = alone.communicate(timeout=300)
@@ -269,49 +319,10 @@ def test_a_full_disk_ends_both(tmp_path):
     assert "Traceback" not in err + other_err
 
 
-SCHEDULERS = ("SLURM_JOB_ID", "OMPI_MCA_orte_hnp_uri", "KUBERNETES_SERVICE_HOST")
-# JAX derives the coordinator's port from the job's number: the last 4096 ports.
-FIRST_PORT = 65536 - 4096
-
-
-def slurm(job: int, process: int) -> dict[str, str]:
-    """What srun gives the processes of a job on one node."""
-    return {
-        "SLURM_JOB_ID": str(job),
-        "SLURM_STEP_NODELIST": "localhost",
-        "SLURM_NTASKS": "2",
-        "SLURM_PROCID": str(process),
-        "SLURM_LOCALID": str(process),
-    }
-
-
-def open_mpi(job: int, process: int) -> dict[str, str]:
-    """What Open MPI's mpirun gives them."""
-    return {
-        "OMPI_MCA_orte_hnp_uri": f"{job}.0;tcp://127.0.0.1:34911",
-        "OMPI_COMM_WORLD_SIZE": "2",
-        "OMPI_COMM_WORLD_RANK": str(process),
-        "OMPI_COMM_WORLD_LOCAL_RANK": str(process),
-    }
-
-
-def free_job() -> int:
-    """A job's number whose port is free."""
-    for job in range(4096):
-        with socket.socket() as port:
-            try:
-                port.bind(("localhost", FIRST_PORT + job))
-            except OSError:
-                continue
-            return job
-    raise AssertionError("no free port")
-
-
 @pytest.mark.parametrize("scheduler", [slurm, open_mpi])
-def test_detected_cluster(scheduler, monkeypatch):
+@pytest.mark.usefixtures("_no_scheduler")
+def test_detected_cluster(scheduler):
     """The environment of a scheduler is all that two processes need to find each other."""
-    for name in SCHEDULERS:
-        monkeypatch.delenv(name, raising=False)
     job = free_job()
     code = "import jax; from vgg_jax.distributed import join; join(); print(jax.process_count())"
     for status, out, err in finish(python_two(code, scheduler(job, 0), scheduler(job, 1))):
@@ -319,22 +330,8 @@ def test_detected_cluster(scheduler, monkeypatch):
         assert out.splitlines()[-1] == "2"
 
 
-def test_training_on_a_detected_cluster(tmp_path, monkeypatch):
-    for name in SCHEDULERS:
-        monkeypatch.delenv(name, raising=False)
-    job = free_job()
-    arguments = [*NET, "--config.steps=4", "--distributed", f"--workdir={tmp_path}/run"]
-    processes = [start(*arguments, **slurm(job, process)) for process in range(2)]
-    (status, _, err), (other_status, _, other_err) = finish(processes)
-    assert (status, other_status) == (0, 0), err + other_err
-    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
-    assert summary["devices"]["processes"] == 2
-    assert summary["steps"] == 4
-
-
-def test_no_cluster_to_join(tmp_path, monkeypatch):
-    for name in SCHEDULERS:
-        monkeypatch.delenv(name, raising=False)  # of where the tests themselves run
+@pytest.mark.usefixtures("_no_scheduler")
+def test_no_cluster_to_join(tmp_path):
     result = train(*NET, "--distributed", f"--workdir={tmp_path}/run")
     assert result.returncode == 2
     first, second = result.stderr.splitlines()

@@ -65,8 +65,9 @@ net, photos = vgg_jax.load_weights("{tmp_path}/net.safetensors"), ["{tmp_path}/p
 print([len(found) for found in vgg_jax.predict(net, photos, top=2)])
 print(len(vgg_jax.extract_features(net, photos, ["pool1"])))
 model = vgg_jax.create_model("vgg11", num_classes=3, width=0.0625, image_size=32)
-images = jnp.ones((1, 32, 32, 3))
-bound = model.bind(model.init(jax.random.key(0), images))
+variables = jax.jit(model.init)(jax.random.key(0), jnp.ones((1, 32, 32, 3)))
+print(variables["params"]["conv1_1"]["kernel"].shape)
+bound, images = net.model.bind(net.variables), jnp.ones((1, 8, 8, 3))
 norms = gradient_norms(bound, lambda model, images: jnp.sum(model(images)[0] ** 2), images)
 print("conv1_1/kernel" in norms["weight_grad_norm"])
 from pathlib import Path
@@ -75,13 +76,13 @@ print("<table" in build_report([Path("experiments/start_up/results")]))
 """
     result = without_extras(code)
     assert result.returncode == 0, result.stderr
-    assert result.stdout.splitlines() == ["[2]", "1", "True", "True"]
+    assert result.stdout.splitlines() == ["[2]", "1", "(3, 3, 3, 4)", "True", "True"]
 
 
 @pytest.mark.parametrize(
     ("code", "module", "extra"),
     [
-        ("from vgg_jax import fit", "grain", "train"),
+        ("from vgg_jax import fit", "tensorboardX", "train"),
         ("from vgg_jax import explain", "mat", "report"),
     ],
 )

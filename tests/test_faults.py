@@ -11,10 +11,22 @@ import time
 
 import pytest
 
-from tests.short_runs import TINY, arrays, metrics, start, train, wait_for_step
+from tests.short_runs import ROOT, TINY, arrays, metrics, start, train, wait_for_step
+from vgg_jax.cli import run_command
+from vgg_jax.train import main
 
 LONG = [*TINY, "--config.steps=100000", "--config.log.every_steps=1", "--config.eval.every_steps=0"]
 ONE_ERROR = 3  # lines at most
+SHORT = [*TINY, "--config.steps=8"]
+
+
+@pytest.fixture(scope="module")
+def short(tmp_path_factory):
+    """A run of 8 steps that nothing happened to; to be copied."""
+    workdir = tmp_path_factory.mktemp("short") / "run"
+    result = train(*SHORT, f"--workdir={workdir}")
+    assert result.returncode == 0, result.stderr
+    return workdir
 
 
 @pytest.fixture
@@ -73,15 +85,13 @@ def test_a_second_ctrl_c_stops_at_once_and_says_what_is_lost(running):
         assert json.loads((workdir / "summary.json").read_text())["exit_reason"] == "SIGINT"
 
 
-def test_a_disk_that_fills_up_ends_the_run_and_room_lets_it_resume(tmp_path):
+@pytest.mark.xdist_group("short")
+def test_a_disk_that_fills_up_ends_the_run_and_room_lets_it_resume(short, tmp_path):
     workdir = tmp_path / "full"
-    first = train(*TINY, "--config.steps=8", f"--workdir={workdir}")
-    assert first.returncode == 0, first.stderr
-    undisturbed = arrays(workdir, 8)
-
+    shutil.copytree(short, workdir)
     (workdir / "summary.json").unlink()
     shutil.rmtree(workdir / "checkpoints" / "8")
-    limited = start(*TINY, "--config.steps=8", f"--workdir={workdir}")
+    limited = start(*SHORT, f"--workdir={workdir}")
     # Bytes of every file; less than a checkpoint's largest has.
     resource.prlimit(limited.pid, resource.RLIMIT_FSIZE, (3000, 3000))
     _, err = limited.communicate(timeout=120)
@@ -89,9 +99,10 @@ def test_a_disk_that_fills_up_ends_the_run_and_room_lets_it_resume(tmp_path):
     assert "error: cannot write a checkpoint" in err
     assert "Traceback" not in err
 
-    again = train(*TINY, "--config.steps=8", f"--workdir={workdir}")
+    again = train(*SHORT, f"--workdir={workdir}")
     assert again.returncode == 0, again.stderr
     assert "resuming after step 4" in again.stdout
+    undisturbed = arrays(short, 8)
     for name, values in arrays(workdir, 8).items():
         assert values.tobytes() == undisturbed[name].tobytes(), name
     steps = [line["step"] for line in metrics(workdir) if "train/loss" in line]
@@ -99,29 +110,33 @@ def test_a_disk_that_fills_up_ends_the_run_and_room_lets_it_resume(tmp_path):
 
 
 @pytest.mark.parametrize("content", ["{", "null", "[]", '{"seed": 0}', "[" * 100_000])
-def test_a_damaged_config_of_the_run_is_named_in_a_line(tmp_path, content):
+def test_a_damaged_config_of_the_run_is_named_in_a_line(tmp_path, monkeypatch, capsys, content):
     (tmp_path / "config.json").write_text(content)
-    result = train(*TINY, f"--workdir={tmp_path}")
-    assert result.returncode == 2
-    assert "Traceback" not in result.stderr
-    assert len(result.stderr.splitlines()) <= 2
-    assert len(result.stderr) < 1000
-    assert str(tmp_path) in result.stderr
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(sys, "argv", ["train", *TINY, f"--workdir={tmp_path}"])
+    with pytest.raises(SystemExit) as exit_info:
+        run_command(main)
+    assert exit_info.value.code == 2
+    err = capsys.readouterr().err
+    assert "Traceback" not in err
+    assert len(err.splitlines()) <= 2
+    assert len(err) < 1000
+    assert str(tmp_path) in err
     assert (tmp_path / "config.json").read_text() == content
 
 
-def test_damaged_lines_of_metrics_are_dropped_and_told(tmp_path):
-    first = train(*TINY, "--config.steps=8", f"--workdir={tmp_path}")
-    assert first.returncode == 0, first.stderr
-    before = metrics(tmp_path)
-    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
-    (tmp_path / "metrics.jsonl").write_text("\n".join(["\0" * 40, "[1]", *lines]) + '\n{"st')
-    (tmp_path / "summary.json").unlink()
-    again = train(*TINY, "--config.steps=8", f"--workdir={tmp_path}")
+@pytest.mark.xdist_group("short")
+def test_damaged_lines_of_metrics_are_dropped_and_told(short, tmp_path):
+    workdir, before = tmp_path / "run", metrics(short)
+    shutil.copytree(short, workdir)
+    lines = (workdir / "metrics.jsonl").read_text().splitlines()
+    (workdir / "metrics.jsonl").write_text("\n".join(["\0" * 40, "[1]", *lines]) + '\n{"st')
+    (workdir / "summary.json").unlink()
+    again = train(*SHORT, f"--workdir={workdir}")
     assert again.returncode == 0, again.stderr
     assert again.stdout.count("; dropped") == 2
-    assert metrics(tmp_path) == before
-    assert json.loads((tmp_path / "summary.json").read_text())["metrics"] == {
+    assert metrics(workdir) == before
+    assert json.loads((workdir / "summary.json").read_text())["metrics"] == {
         name: value for line in before for name, value in line.items() if name != "step"
     }
 

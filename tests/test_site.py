@@ -199,17 +199,24 @@ def test_no_markdown_is_left_in_the_text(pages):
         assert not left, path
 
 
+@functools.cache
+def file_at(address: str) -> Path | None:
+    """Returns the file that a server of files shows at an address, if there is one."""
+    path = Path(address)
+    path = path / "index.html" if path.is_dir() else path
+    return path if path.is_file() else None
+
+
 def test_every_local_address_leads_somewhere(pages, site):
     missing = set()
     for path, page in pages.items():
-        for url in page.loaded + page.linked:
+        for url in {*page.loaded, *page.linked}:
             parts = urlsplit(url)
             if parts.scheme or parts.netloc or path.name == "404.html":
                 continue
-            target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
-            target = target / "index.html" if target.is_dir() else target
-            anchor = unquote(parts.fragment)
-            if not target.is_file() or (
+            address = os.path.normpath(path.parent / unquote(parts.path)) if parts.path else path
+            target, anchor = file_at(address), unquote(parts.fragment)
+            if target is None or (
                 anchor and target in pages and anchor not in pages[target].anchors
             ):
                 missing.add((str(path.relative_to(site)), url))

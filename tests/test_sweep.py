@@ -111,9 +111,9 @@ def test_a_ray_cluster_that_cannot_be_reached_is_said_in_short(sweep_file, tmp_p
     assert "Traceback" not in err
 
 
-def test_dry_run_prints_commands_that_the_shell_and_xargs_read_back(sweep_file, tmp_path):
-    process = start(f"--config={sweep_file}", f"--workdir={tmp_path / 'a b'}", "--dry_run")
-    lines = process.communicate(timeout=900)[0].splitlines()
+def test_dry_run_prints_commands_that_the_shell_and_xargs_read_back(sweep_file, tmp_path, capsys):
+    assert main([f"--config={sweep_file}", f"--workdir={tmp_path / 'a b'}", "--dry_run"]) == 0
+    lines = capsys.readouterr().out.splitlines()
     commands = [shlex.split(line) for line in lines if line.startswith("python")]
     # As --help has it, with a `python` that says what it is given.
     (tmp_path / "python").write_text('#!/bin/sh\nprintf "%s\\n" python "$@"\n')
@@ -157,12 +157,12 @@ def test_mistyped_arguments(arguments, message):
 
 
 @pytest.mark.parametrize("name", ["summary.json", "config.json"])
-def test_a_damaged_file_of_a_run_is_named_in_a_line(sweep_file, tmp_path, name):
+def test_a_damaged_file_of_a_run_is_named_in_a_line(sweep_file, tmp_path, capsys, name):
     folder = tmp_path / "out" / "good-seed3"
     folder.mkdir(parents=True)
     (folder / name).write_text("{")
-    process = start(f"--config={sweep_file}", f"--workdir={tmp_path}/out")
-    _, err = process.communicate(timeout=100)
-    assert process.returncode == 2
-    assert len(err.splitlines()) == 1
-    assert f"{folder / name} is damaged" in err
+    with pytest.raises(UserError) as error:
+        main([f"--config={sweep_file}", f"--workdir={tmp_path}/out"])
+    assert len(str(error.value).splitlines()) == 1
+    assert f"{folder / name} is damaged" in str(error.value)
+    assert capsys.readouterr().err == ""

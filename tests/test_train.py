@@ -128,7 +128,8 @@ def test_unreadable_image(command, tmp_path):
 
 
 def test_another_config_in_the_same_workdir_lists_the_differences(command, tmp_path):
-    tiny = [DIGITS, "--config.model.stages=('3-4','3-4','3-4','3-4','3-4')", "--config.steps=1"]
+    tiny = [DIGITS, "--config.data.image_size=8", "--config.model.stages=('3-4','3-8')"]
+    tiny += ["--config.steps=1", "--config.model.head_features=(8,)"]
     workdir = f"--workdir={tmp_path / 'run'}"
     assert command(*tiny, workdir)[0] == 0
     # What does not change the computation may change; the rest may not.

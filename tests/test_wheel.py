@@ -16,7 +16,9 @@ ROOT = Path(__file__).parent.parent
 BUILT_FROM = ("pyproject.toml", "README.md", "LICENSE", "configs", "vgg_jax")
 TRAIN = ("-m", "vgg_jax.train")
 SHORT = [
-    "--config.model.stages=('3-4','3-8','3-8')",
+    "--config.data.image_size=8",
+    "--config.model.stages=('3-4','3-8')",
+    "--config.model.head=linear",
     "--config.steps=4",
     "--config.log.every_steps=2",
 ]

@@ -21,7 +21,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vgg_jax.cli import CommandParser, run_command
+from vgg_jax.cli import CommandParser, quick_imports, run_command
 from vgg_jax.config import load_config, split_overrides
 from vgg_jax.errors import UserError, unknown_name
 
@@ -69,9 +69,10 @@ def main(argv: list[str]) -> int:
 
 def _import(args: argparse.Namespace, overrides: list[str]) -> None:
     # Imported late: --help and a mistyped name answer at once.
-    from vgg_jax.weights.hub import local_path
-    from vgg_jax.weights.importing import import_weights
-    from vgg_jax.weights.store import network_tensors, save_weights
+    with quick_imports():
+        from vgg_jax.weights.hub import local_path
+        from vgg_jax.weights.importing import import_weights
+        from vgg_jax.weights.store import network_tensors, save_weights
 
     if not args.destination.endswith(".safetensors"):
         raise UserError(f"DST is {args.destination}; our weights end in .safetensors")

@@ -10,7 +10,7 @@ the paths in the same order. Endpoints are named as in docs/architecture.md.
 from pathlib import Path
 from typing import Any
 
-from vgg_jax.cli import CommandParser, run_command
+from vgg_jax.cli import CommandParser, quick_imports, run_command
 from vgg_jax.errors import UserError
 
 
@@ -27,10 +27,11 @@ def main(argv: list[str]) -> int:
         raise UserError(f"{args.out} comes first and is the file to write: name it {args.out}.npz")
 
     # Imported late: --help answers at once.
-    import numpy as np
+    with quick_imports():
+        import numpy as np
 
-    from vgg_jax.features.extractor import extract_features
-    from vgg_jax.xla import enable_compilation_cache
+        from vgg_jax.features.extractor import extract_features
+        from vgg_jax.xla import enable_compilation_cache
 
     enable_compilation_cache()
     features = extract_features(

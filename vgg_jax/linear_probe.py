@@ -16,7 +16,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vgg_jax.cli import CommandParser, parse_scales, run_command, show_progress
+from vgg_jax.cli import CommandParser, parse_scales, quick_imports, run_command, show_progress
 from vgg_jax.config import load_config, split_overrides
 from vgg_jax.errors import UserError
 
@@ -65,10 +65,11 @@ def main(argv: list[str]) -> int:
 
 def _measure(args: argparse.Namespace, overrides: list[str]) -> dict[str, Any]:
     # Imported late: --help and a mistyped argument answer at once.
-    from vgg_jax.features.linear_probe import classify_linearly, few_a_class, image_descriptors
-    from vgg_jax.runs.record import environment
-    from vgg_jax.weights.loading import load_weights
-    from vgg_jax.xla import enable_compilation_cache
+    with quick_imports():
+        from vgg_jax.features.linear_probe import classify_linearly, few_a_class, image_descriptors
+        from vgg_jax.runs.record import environment
+        from vgg_jax.weights.loading import load_weights
+        from vgg_jax.xla import enable_compilation_cache
 
     enable_compilation_cache()
     train, test = _open_data(args, overrides)

@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vgg_jax.cli import EXIT_INTERRUPTED, CommandParser, run_command
+from vgg_jax.cli import EXIT_INTERRUPTED, CommandParser, quick_imports, run_command
 from vgg_jax.errors import UserError
 
 if TYPE_CHECKING:
@@ -62,11 +62,12 @@ def main(argv: list[str]) -> int:
         raise UserError("--time_limit is for --launcher=local; on Ray limit the cluster's job")
 
     # Imported late: --help and a mistyped argument answer at once.
-    from vgg_jax.sweeping.execution import LEFT
-    from vgg_jax.sweeping.table import format_rows, sweep_table, write_table
-    from vgg_jax.sweeping.time_limit import parse_seconds
-    from vgg_jax.sweeping.trials import load_trials
-    from vgg_jax.training.config_check import check_config
+    with quick_imports():
+        from vgg_jax.sweeping.execution import LEFT
+        from vgg_jax.sweeping.table import format_rows, sweep_table, write_table
+        from vgg_jax.sweeping.time_limit import parse_seconds
+        from vgg_jax.sweeping.trials import load_trials
+        from vgg_jax.training.config_check import check_config
 
     seconds = None if arguments.time_limit is None else parse_seconds(arguments.time_limit)
     folder = arguments.workdir or Path("runs") / _sweep_name(arguments.config)

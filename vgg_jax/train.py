@@ -18,7 +18,7 @@ import sys
 import time
 from pathlib import Path
 
-from vgg_jax.cli import EXIT_INTERRUPTED, CommandParser, run_command
+from vgg_jax.cli import EXIT_INTERRUPTED, CommandParser, quick_imports, run_command
 from vgg_jax.config import load_config, split_overrides
 
 EXIT_NON_FINITE = 3
@@ -58,13 +58,14 @@ def main(argv: list[str]) -> int:
     workdir = arguments.workdir or Path("runs") / _run_name(arguments.config)
 
     # Imported late: --help and a mistyped key answer at once.
-    import jax
+    with quick_imports():
+        import jax
 
-    from vgg_jax import distributed
-    from vgg_jax.runs.directory import SUMMARY_FILE, StorageError
-    from vgg_jax.training.diagnosis import NonFiniteError
-    from vgg_jax.training.loop import train
-    from vgg_jax.xla import enable_compilation_cache, make_deterministic
+        from vgg_jax import distributed
+        from vgg_jax.runs.directory import SUMMARY_FILE, StorageError
+        from vgg_jax.training.diagnosis import NonFiniteError
+        from vgg_jax.training.loop import train
+        from vgg_jax.xla import enable_compilation_cache, make_deterministic
 
     if config.get("deterministic"):
         make_deterministic()

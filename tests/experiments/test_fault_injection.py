@@ -1,9 +1,12 @@
 """Faults done to real processes: a few of each kind that takes seconds, and what is counted."""
 
 import csv
+import time
+from types import SimpleNamespace
 
 import pytest
 
+from experiments.fault_injection import faults as faults_module
 from experiments.fault_injection import run, victim
 from experiments.fault_injection.faults import FAULTS
 
@@ -21,8 +24,11 @@ def kinds(request, monkeypatch, pytestconfig):
     monkeypatch.chdir(pytestconfig.rootpath)
     monkeypatch.setattr(victim, "STEPS", 36)
     monkeypatch.setattr(run, "STEPS", 36)
-    net = [f"--config.steps={36}" if "steps=240" in option else option for option in victim.NET]
+    net = ["--config.steps=36" if "steps=240" in option else option for option in victim.NET]
     monkeypatch.setattr(victim, "NET", net)
+    # Its run is over sooner, and a fault that came later would be done again, to another run.
+    sooner = SimpleNamespace(sleep=lambda seconds: time.sleep(seconds / 10))
+    monkeypatch.setattr(faults_module, "time", sooner)
     faults = [fault for fault in FAULTS if fault.name in request.param]
     counted = [run.dataclasses.replace(fault, tries=(1, 0)) for fault in faults]
     monkeypatch.setattr(run, "FAULTS", counted)

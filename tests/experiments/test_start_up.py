@@ -12,7 +12,8 @@ NAME = "a tiny net"
 def test_starts_twice_and_redraws(tmp_path, monkeypatch, pytestconfig):
     monkeypatch.chdir(pytestconfig.rootpath)
     tiny = ["--config=configs/vgg16.py:digits", "--config.model.stages=('3-4','3-4')"]
-    monkeypatch.setitem(run.RUNS, "quick", {NAME: [*tiny, "--config.model.head=linear"]})
+    tiny += ["--config.data.image_size=8", "--config.model.head=linear"]
+    monkeypatch.setitem(run.RUNS, "quick", {NAME: tiny})
     assert run.main(["--preset=quick", f"--out={tmp_path}"]) == 0
     seconds = json.loads((tmp_path / "start_up.json").read_text())[NAME]
     assert {start: len(took) for start, took in seconds.items()} == {"first": 1, "second": 1}

@@ -1,5 +1,6 @@
 """What still starts before a time limit, and what ends with it."""
 
+import functools
 import json
 
 import pytest
@@ -66,11 +67,18 @@ def test_a_run_that_fits_into_no_limit_starts_and_is_stopped(limit, trials, stor
 
 
 def test_a_sweep_ends_in_time_and_says_what_is_left(sweep_file, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(time_limit, "SAVING_SECONDS", 1.0)
+    told = tmp_path / "out" / "good-seed3" / "metrics.jsonl"
+
+    def clock():
+        """By which the time is up as soon as the first run trains."""
+        return 100.0 if told.exists() and told.stat().st_size else 0.0
+
+    limit = functools.partial(TimeLimit, clock=clock)
+    monkeypatch.setattr(time_limit, "TimeLimit", limit)
     text = sweep_file.read_text()
     sweep_file.write_text(text.replace('"steps": 800', '"steps": 10**6'))
     arguments = [f"--config={sweep_file}", f"--workdir={tmp_path}/out"]
-    assert main([*arguments, "--time_limit=9s"]) == 0
+    assert main([*arguments, "--time_limit=90s"]) == 0
     assert "the time is up: 3 of 3 runs are left, good-seed3, good-seed4, bad" in (
         capsys.readouterr().out
     )

@@ -11,7 +11,6 @@ import threading
 from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 
-import grain
 import numpy as np
 from absl import flags
 
@@ -55,6 +54,8 @@ def _inline(make_batch: Callable[[int], Batch], steps: range) -> Generator[Batch
 def _in_workers(
     make_batch: Callable[[int], Batch], steps: range, workers: int
 ) -> Generator[Batch, None, None]:
+    import grain  # late: a thread needs none of it
+
     if not flags.FLAGS.is_parsed():
         flags.FLAGS.mark_as_parsed()  # Grain reads flags of its own to start a worker
     batches = iter(

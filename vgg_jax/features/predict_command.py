@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vgg_jax.cli import CommandParser
+from vgg_jax.cli import CommandParser, quick_imports
 from vgg_jax.errors import EXIT_USER_ERROR, UserError
 
 if TYPE_CHECKING:
@@ -42,8 +42,9 @@ def main(argv: list[str]) -> int:
         raise UserError(f"--methods={args.methods} draws nothing without --explain")
 
     # Imported late: --help answers at once.
-    from vgg_jax.weights.loading import load_weights
-    from vgg_jax.xla import enable_compilation_cache
+    with quick_imports():
+        from vgg_jax.weights.loading import load_weights
+        from vgg_jax.xla import enable_compilation_cache
 
     enable_compilation_cache()
     weights = load_weights(args.weights)
