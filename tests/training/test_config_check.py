@@ -85,7 +85,7 @@ def outside(domain: domains.Domain) -> st.SearchStrategy:
         case domains.Unset(otherwise):
             return outside(otherwise).filter(lambda value: value is not None)
         case domains.Parsed():
-            return strange | st.sampled_from(["", "vgg_99", "3-64 x0", "x" * 10_000])
+            return strange | st.sampled_from(["", "vgg_99", "3-64 x0", "x" * 5_000])
     raise AssertionError(domain)
 
 
@@ -114,7 +114,7 @@ def test_a_value_from_outside_is_named_in_one_line(key: str) -> None:
             check_config(config)
         (line,) = str(caught.value).splitlines()
         assert line.startswith(f"config.{key}=")
-        assert len(line) < 600
+        assert len(line) < 1000
 
     refused()
 

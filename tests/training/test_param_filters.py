@@ -44,14 +44,7 @@ def test_a_part_of_a_name_is_no_match(pattern):
         first_match(NAMES, (".*", pattern), "frozen")
 
 
-@pytest.mark.parametrize(
-    ("patterns", "message"),
-    [
-        ((".*/kernl",), "'.*/kernl', .*names look like 'conv1_1/kernel' and 'bn1_1/bias'"),
-        (("conv(",), "takes regular expressions, such as"),
-        ((3,), "takes regular expressions, such as"),
-    ],
-)
-def test_mistakes_are_named(patterns, message):
-    with pytest.raises(UserError, match=f"decay_on.*{message}"):
-        first_match(NAMES, patterns, "decay_on")
+def test_a_mistake_is_answered_with_names():
+    message = "decay_on.*'.*/kernl', .*names look like 'conv1_1/kernel' and 'bn1_1/bias'"
+    with pytest.raises(UserError, match=message):
+        first_match(NAMES, (".*/kernl",), "decay_on")

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from vgg_jax.errors import UserError, unknown_name
+from vgg_jax.errors import UserError
 from vgg_jax.models import VGG
 from vgg_jax.training.state import TrainState
 from vgg_jax.training.steps import Batch, EvalStep, Metrics, TrainStep, scan_steps
@@ -214,11 +214,8 @@ def make_parallel(
       devices: those to use; None for every device of every process.
 
     Raises:
-      UserError: for an unknown mode, a `model` that does not divide the number of devices, or what
-        "pmap" cannot do.
+      UserError: for a `model` that does not divide the number of devices, or what "pmap" cannot do.
     """
-    if mode not in MODES:
-        raise unknown_name("parallel.mode", mode, MODES)
     devices = jax.devices() if devices is None else devices
     count = len(devices)
     if model < 1 or count % model:
