@@ -67,7 +67,7 @@ def test_inputs_of_the_file_on_the_scale_of_the_config():
 )
 def test_all_is_taken_but_what_is_to_be_new(recipe, fresh, new):
     config = recipe(f"init.fresh={fresh}")
-    model = from_config(config).model
+    model, _, _ = from_config(config)
     assert taken_tensors(config, model) == network_tensors(model).keys() - new
     words = f"new: {', '.join(sorted(new))}"
     assert describe_start(config, model) == f"starting from {config.init.weights}; {words}"
@@ -76,10 +76,10 @@ def test_all_is_taken_but_what_is_to_be_new(recipe, fresh, new):
 @pytest.mark.parametrize("ema", [0.0, 0.9])
 def test_taken_tensors_are_the_file_s_to_the_bit_and_a_new_classifier_is_zero(recipe, weights, ema):
     config = recipe(f"optimizer.ema={ema}", "init.fresh=('fc8/.*','conv2_2/.*')")
-    parts = from_config(config)
-    check_pretrained(config, parts.model)
-    drawn = jax.jit(parts.init_fn)()
-    state = with_pretrained(drawn, config, parts.model)
+    model, _, init_fn = from_config(config)
+    check_pretrained(config, model)
+    drawn = jax.jit(init_fn)()
+    state = with_pretrained(drawn, config, model)
     found = flat_tensors(state.eval_variables())
     theirs, before = flat_tensors(weights.variables), flat_tensors(drawn.eval_variables())
     assert found.keys() == before.keys()
@@ -102,10 +102,10 @@ def test_the_check_reads_no_tensors(recipe, weights, tmp_path):
     spoilt["params"]["conv1_1"]["bias"] = np.full(4, np.nan, np.float32)
     config = recipe()
     save_weights(config.init.weights, dataclasses.replace(weights, variables=spoilt))
-    parts = from_config(config)
-    check_pretrained(config, parts.model)
+    model, _, init_fn = from_config(config)
+    check_pretrained(config, model)
     with pytest.raises(UserError, match="conv1_1/bias are not finite"):
-        with_pretrained(jax.jit(parts.init_fn)(), config, parts.model)
+        with_pretrained(jax.jit(init_fn)(), config, model)
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_the_check_reads_no_tensors(recipe, weights, tmp_path):
 )
 def test_a_file_for_another_network_or_other_inputs_is_refused(recipe, overrides, message):
     config = recipe(*overrides)
-    model = from_config(config).model
+    model, _, _ = from_config(config)
     if message is None:
         check_pretrained(config, model)
         return
@@ -134,7 +134,7 @@ def test_a_file_for_another_network_or_other_inputs_is_refused(recipe, overrides
 
 def test_new_tensors_without_a_file_are_a_mistake(recipe):
     config = recipe()
-    model = from_config(config).model
+    model, _, _ = from_config(config)
     config.init.weights = None
     with pytest.raises(UserError, match=r"init\.fresh needs the weights to start from"):
         check_pretrained(config, model)

@@ -59,7 +59,7 @@ def test_parts_need_no_data_and_the_first_state_is_theirs(small_run):
     ],
 )
 def test_a_normalisation_that_is_frozen_whole_uses_its_statistics(small_run, frozen, layers):
-    model = from_config(small_run(f"--config.optimizer.frozen={frozen}")).model
+    model, _, _ = from_config(small_run(f"--config.optimizer.frozen={frozen}"))
     assert sorted(model.norm_frozen) == sorted(layers)
 
 

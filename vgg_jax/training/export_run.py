@@ -36,14 +36,13 @@ def load_run(workdir: Path, source: Source | None = None) -> tuple[Weights, Sour
         raise UserError(f"no run in {workdir}: give the --workdir of vgg_jax.train")
     config = read_config(workdir)
     data = config.data
-    parts = from_config(config)
-    model = parts.model
+    model, _, init_fn = from_config(config)
 
     folder, restored = workdir / CHECKPOINTS, None
     if folder.is_dir():
         parallel = make_parallel("jit", devices=jax.devices()[:1])
         with closing(Checkpoints(folder)) as checkpoints:
-            restored = checkpoints.restore(parallel.abstract(parts.init_fn))
+            restored = checkpoints.restore(parallel.abstract(init_fn))
     if restored is None:
         raise UserError(f"no checkpoints in {workdir}: train it first")
     state, _ = restored

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -36,8 +36,7 @@ from vgg_jax.training.steps import (
 from vgg_jax.training.trackers import check_installed
 
 
-@dataclasses.dataclass(frozen=True)
-class Parts:
+class Parts(NamedTuple):
     """What a config says without its data.
 
     Attributes:
@@ -86,12 +85,15 @@ def from_config(config: ConfigDict, schedule: optax.Schedule | None = None) -> P
 
 
 @dataclasses.dataclass(frozen=True)
-class Run(Parts):
-    """All parts of a run, as its config and its data describe them.
+class Run:
+    """The parts of a run, as its config describes them.
 
     Attributes:
       config: the one it was built from, with the number of classes of the data if it named none.
       data_classes: number of classes that the data names.
+      model: the network, outside of any mapped axis.
+      optimizer: its optimiser.
+      init_fn: returns the state before the first step; pure.
       schedule: step -> learning rate, before the plateau rule.
       parallel: how the steps run on the devices.
       loss: what the steps minimise, outside of any mapped axis.
@@ -108,6 +110,9 @@ class Run(Parts):
 
     config: ConfigDict
     data_classes: int
+    model: VGG
+    optimizer: optax.GradientTransformation
+    init_fn: Callable[[], TrainState]
     schedule: optax.Schedule
     parallel: Parallel
     loss: TrainLoss
@@ -139,16 +144,16 @@ def build(config: ConfigDict, sources: tuple[Source, Source] | None = None) -> R
     if config.model.num_classes is None:
         sources = sources or _open_sources(config)
         config = with_classes(config, _data_classes(sources))
-    parts = from_config(config)
+    model, _, init_fn = from_config(config)
     parallel = make_parallel(
         config.parallel.mode,
         config.parallel.model,
         shard_optimizer=config.parallel.shard_optimizer,
     )
-    _check_parallel(config, parts.model, parallel)
-    state = parallel.abstract(parts.init_fn)  # a pattern that matches nothing shows now, too
-    check_memory(config, parts.model, state, parallel.devices)
-    check_pretrained(config, parts.model)
+    _check_parallel(config, model, parallel)
+    state = parallel.abstract(init_fn)  # a pattern that matches nothing shows now, too
+    check_memory(config, model, state, parallel.devices)
+    check_pretrained(config, model)
 
     sources = sources or _open_sources(config)
     train_source, eval_source = sources
@@ -161,9 +166,9 @@ def build(config: ConfigDict, sources: tuple[Source, Source] | None = None) -> R
     per_epoch = train_data.batches_per_epoch
     total_steps = config.steps if config.steps is not None else round(config.epochs * per_epoch)
     schedule = make_schedule(config.optimizer, per_epoch, total_steps)
-    parts = from_config(config, schedule)
+    model, optimizer, init_fn = from_config(config, schedule)
     loss = TrainLoss(
-        parts.model,
+        model,
         config.seed,
         label_smoothing=config.optimizer.label_smoothing,
         accumulate=config.optimizer.accumulate,
@@ -171,10 +176,10 @@ def build(config: ConfigDict, sources: tuple[Source, Source] | None = None) -> R
         freeze=lambda params: stop_frozen(params, config.optimizer),
     )
     augment = make_train_augment(config.data, source=train_source)
-    adapted, axis_name = parallel.adapted(parts.model), parallel.axis_name
+    adapted, axis_name = parallel.adapted(model), parallel.axis_name
     train_step = make_train_step(
         dataclasses.replace(loss, model=adapted),
-        parts.optimizer,
+        optimizer,
         augment,
         ema=config.optimizer.ema,
         axis_name=axis_name,
@@ -189,9 +194,11 @@ def build(config: ConfigDict, sources: tuple[Source, Source] | None = None) -> R
     else:
         feed = batch_feed(train_data, parallel)
     return Run(
-        **vars(parts),
         config=config,
         data_classes=_data_classes(sources),
+        model=model,
+        optimizer=optimizer,
+        init_fn=init_fn,
         schedule=jax.jit(schedule),  # the host calls it too: one program, not one per operation
         parallel=parallel,
         loss=loss,
