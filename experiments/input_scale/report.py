@@ -7,7 +7,7 @@ import numpy as np
 
 from experiments.trainability.cells import TARGET
 from vgg_jax.reporting.plots import COLORS, figure
-from vgg_jax.runs.tables import Table, markdown, mean_interval, select
+from vgg_jax.runs.tables import Table, markdown, mean_interval, read_table, select
 
 TABLE = "runs.csv"
 COLUMNS = (
@@ -23,11 +23,14 @@ COLUMNS = (
     "gradient_norm",
     "outcome",
 )
+NUMBERS = ("std", "scale", "product", "accuracy", "gradient_norm")
 SCALES = (1.0, 58.0)
 
 
-def write(table: Table, out: Path) -> None:
-    """Writes table.md and input_scale.png."""
+def write(path: Path, out: Path) -> None:
+    """Writes table.md and input_scale.png from the runs at `path`."""
+    table = read_table(path)
+    table |= {name: table[name].astype(float) for name in NUMBERS}
     nets, stds, products = (
         list(dict.fromkeys(table[name].tolist())) for name in ("net", "std", "product")
     )
@@ -36,16 +39,16 @@ def write(table: Table, out: Path) -> None:
         for scale in SCALES:
             cells = select(table, net=net, std=std, scale=scale)
             chosen = max(products, key=lambda p: accuracies(cells, p).mean())
-            mean, interval = mean_interval(100 * accuracies(cells, chosen))
-            trained = int(sum(accuracies(cells, chosen) >= TARGET))
+            found = accuracies(cells, chosen)
+            mean, interval = mean_interval(100 * found)
             best.append(
                 [
                     net,
-                    f"{float(std):g}",
+                    f"{std:g}",
                     f"{scale:g}",
-                    f"{float(chosen) / scale**2:.1g}",
-                    f"{mean:.1f} ± {interval:.1f}",
-                    f"{trained} of {len(accuracies(cells, chosen))}",
+                    f"{chosen / scale**2:.1g}",
+                    f"{mean:.1f} ± {interval:.1f}" if len(found) > 1 else f"{mean:.1f}",
+                    f"{np.sum(found >= TARGET)} of {len(found)}",
                 ]
             )
     head = ["net", "standard deviation", "input scale", "best rate", "accuracy, %", "trained"]
@@ -64,7 +67,7 @@ def write(table: Table, out: Path) -> None:
 
 def accuracies(cells: Table, product: float) -> np.ndarray:
     """Returns the accuracies at a product of rate and squared scale, one per seed."""
-    return select(cells, product=product)["accuracy"].astype(float)
+    return select(cells, product=product)["accuracy"]
 
 
 def by_start(table: Table, scale: float, column: str) -> np.ndarray:
@@ -77,9 +80,8 @@ def by_start(table: Table, scale: float, column: str) -> np.ndarray:
 def gradients(table: Table) -> list[list[str]]:
     """Returns how much longer the first gradient is at the larger scale, by deviation."""
     small, large = SCALES
-    ratio = by_start(table, large, "gradient_norm").astype(float)
-    ratio = ratio / by_start(table, small, "gradient_norm").astype(float)
-    stds = by_start(table, small, "std").astype(float)
+    ratio = by_start(table, large, "gradient_norm") / by_start(table, small, "gradient_norm")
+    stds = by_start(table, small, "std")
     return [
         [
             f"gradient norm at scale {large:g} over that at 1, deviation {std:g}",
@@ -92,7 +94,7 @@ def gradients(table: Table) -> list[list[str]]:
 
 def collapse(table: Table) -> list[list[str]]:
     """Returns how often both scales give the same verdict at one product of rate and scale**2."""
-    one, other = (by_start(table, scale, "accuracy").astype(float) >= TARGET for scale in SCALES)
+    one, other = (by_start(table, scale, "accuracy") >= TARGET for scale in SCALES)
     same = int((one == other).sum())
     return [
         ["runs that train at one scale and not at the other, equal rate * scale^2", "0", ""],
@@ -109,9 +111,9 @@ def draw(table: Table, nets: list[str], stds: list[float], path: Path) -> None:
             for std, color in zip(stds, COLORS, strict=False):
                 for scale, dash in zip(SCALES, ("-", "--"), strict=True):
                     cells = select(table, net=net, std=std, scale=scale)
-                    products = sorted(set(cells["product"].astype(float).tolist()))
+                    products = sorted(set(cells["product"].tolist()))
                     means = [100 * accuracies(cells, product).mean() for product in products]
-                    label = f"{float(std):g}, scale {scale:g}" if axes is panels[0] else None
+                    label = f"{std:g}, scale {scale:g}" if axes is panels[0] else None
                     axes.plot(products, means, dash, color=color, label=label)
             axes.set_xscale("log")
             axes.set_title(f"net {net}")

@@ -58,7 +58,7 @@ def main(argv: list[str]) -> int:
         record = Record(out, parser.module, argv)
         train_all(PRESETS[arguments.preset], out / report.TABLE)
         record.write()
-    report.write(read_table(stored(out / report.TABLE)), out)
+    report.write(stored(out / report.TABLE), out)
     return 0
 
 
