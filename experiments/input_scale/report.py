@@ -1,73 +1,97 @@
 """Tables and the figure, from the stored runs."""
 
 import itertools
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from experiments.trainability.cells import TARGET
 from vgg_jax.reporting.plots import COLORS, figure
-from vgg_jax.runs.tables import Table, markdown, mean_interval, read_table, select
+from vgg_jax.runs.tables import Table, markdown, mean_interval, select
 
-TABLE = "runs.csv"
+RUNS, RATES = "runs.csv.gz", "rates.csv.gz"
 COLUMNS = (
-    "net",
-    "std",
-    "scale",
-    "product",
-    "learning_rate",
-    "seed",
-    "step",
-    "accuracy",
-    "loss",
-    "gradient_norm",
-    "outcome",
+    *("net", "std", "scale", "biases", "product", "learning_rate", "seed", "step"),
+    *("accuracy", "loss", "gradient_norm", "outcome"),
 )
-NUMBERS = ("std", "scale", "product", "accuracy", "gradient_norm")
+NUMBERS = ("std", "scale", "product", "learning_rate", "accuracy", "gradient_norm")
 SCALES = (1.0, 58.0)
 
 
-def write(path: Path, out: Path) -> None:
-    """Writes table.md and input_scale.png from the runs at `path`."""
-    table = read_table(path)
-    table |= {name: table[name].astype(float) for name in NUMBERS}
-    nets, stds, products = (
-        list(dict.fromkeys(table[name].tolist())) for name in ("net", "std", "product")
-    )
-    best = []
-    for net, std in itertools.product(nets, stds):
-        for scale in SCALES:
-            cells = select(table, net=net, std=std, scale=scale)
-            chosen = max(products, key=lambda p: accuracies(cells, p).mean())
-            found = accuracies(cells, chosen)
-            mean, interval = mean_interval(100 * found)
-            best.append(
-                [
-                    net,
-                    f"{std:g}",
-                    f"{scale:g}",
-                    f"{chosen / scale**2:.1g}",
-                    f"{mean:.1f} ± {interval:.1f}" if len(found) > 1 else f"{mean:.1f}",
-                    f"{np.sum(found >= TARGET)} of {len(found)}",
-                ]
-            )
-    head = ["net", "standard deviation", "input scale", "best rate", "accuracy, %", "trained"]
-    (out / "table.md").write_text(
-        "\n".join(
-            [
-                markdown(head, best, "lrrrrr"),
-                markdown(
-                    ["quantity", "predicted", "measured"], [*gradients(table), *collapse(table)]
-                ),
-            ]
-        )
-    )
-    draw(table, nets, stds, out / "input_scale")
+def write(runs: Table, rates: Table, out: Path) -> None:
+    """Writes table.md and input_scale.png from the grid and from the search for rates."""
+    runs, rates = numbers(runs), numbers(rates)
+    tables = [best(runs), gradients(runs), collapse(runs), windows(rates)]
+    (out / "table.md").write_text("\n".join(tables))
+    draw(rates, out / "input_scale")
 
 
-def accuracies(cells: Table, product: float) -> np.ndarray:
-    """Returns the accuracies at a product of rate and squared scale, one per seed."""
-    return select(cells, product=product)["accuracy"]
+def numbers(table: Table) -> Table:
+    """Returns a table as it was read with its columns of numbers as such."""
+    return table | {name: table[name].astype(float) for name in NUMBERS}
+
+
+def distinct(table: Table, column: str) -> list:
+    """Returns the entries of a column in order."""
+    return np.unique(table[column]).tolist()
+
+
+def best(runs: Table) -> str:
+    """Returns the accuracy at the best rate of every net, input scale and deviation."""
+    stds = distinct(runs, "std")
+    rows = [
+        [net, f"{scale:g}", *(best_cell(select(runs, net=net, scale=scale, std=s)) for s in stds)]
+        for net, scale in itertools.product(distinct(runs, "net"), SCALES)
+    ]
+    return markdown(["net", "input scale", *(f"deviation {std:g}" for std in stds)], rows, "lr")
+
+
+def best_cell(cells: Table) -> str:
+    """Returns mean accuracy and rate of the best rate, and how many seeds trained."""
+    found = {
+        rate: select(cells, learning_rate=rate)["accuracy"]
+        for rate in distinct(cells, "learning_rate")
+    }
+    rate = max(found, key=lambda r: found[r].mean())
+    mean, interval = mean_interval(100 * found[rate])
+    trained = np.sum(found[rate] >= TARGET)
+    if not trained:
+        return f"{mean:.0f}%"
+    width = f" ± {interval:.0f}" if len(found[rate]) > 1 else ""
+    return f"{mean:.0f}{width}% ({rate:.1g}), {trained} of {len(found[rate])}"
+
+
+def gradients(runs: Table) -> str:
+    """Returns how much longer the first gradient is at the larger scale, by deviation."""
+    small, large = (by_start(runs, scale, "gradient_norm") for scale in SCALES)
+    stds, ratio = by_start(runs, SCALES[0], "std"), large / small
+    head = ["gradient norm at scale 58 over that at 1", "predicted", "least", "median", "most"]
+    rows = [
+        [
+            f"deviation {std:g}",
+            f"{SCALES[1] / SCALES[0]:g}",
+            *(f"{np.quantile(ratio[stds == std], q):.3g}" for q in (0, 0.5, 1)),
+        ]
+        for std in distinct(runs, "std")
+    ]
+    return markdown(head, rows, "lrrrr")
+
+
+def collapse(runs: Table) -> str:
+    """Returns how often both scales give the same verdict at one product of rate and scale**2."""
+    one, other = (by_start(runs, scale, "accuracy") >= TARGET for scale in SCALES)
+    stds = by_start(runs, SCALES[0], "std")
+    rows = []
+    for name, chosen in [
+        *((f"deviation {std:g}", stds == std) for std in distinct(runs, "std")),
+        ("all", np.full(len(stds), True)),
+    ]:
+        a, b = one[chosen], other[chosen]
+        counts = [len(a), np.sum(a == b), np.sum(a & b), np.sum(a & ~b), np.sum(b & ~a)]
+        rows.append([name, *map(str, counts)])
+    head = ["pairs at equal rate * scale^2", "pairs", "same verdict", "both train"]
+    return markdown([*head, "only scale 1", "only scale 58"], rows, "lrrrrr")
 
 
 def by_start(table: Table, scale: float, column: str) -> np.ndarray:
@@ -77,46 +101,66 @@ def by_start(table: Table, scale: float, column: str) -> np.ndarray:
     return cells[column][order]
 
 
-def gradients(table: Table) -> list[list[str]]:
-    """Returns how much longer the first gradient is at the larger scale, by deviation."""
-    small, large = SCALES
-    ratio = by_start(table, large, "gradient_norm") / by_start(table, small, "gradient_norm")
-    stds = by_start(table, small, "std")
-    return [
-        [
-            f"gradient norm at scale {large:g} over that at 1, deviation {std:g}",
-            f"{large / small:g}",
-            f"{ratio[stds == std].min():.3g} to {ratio[stds == std].max():.3g}",
-        ]
-        for std in sorted(set(stds.tolist()))
-    ]
+def windows(rates: Table) -> str:
+    """Returns the rates that train every start at every scale, and how they move with the scale."""
+    rows = []
+    for name, cells in starts(rates):
+        first, *_ = scales = distinct(cells, "scale")
+        edges = {scale: window(select(cells, scale=scale)) for scale in scales}
+        for scale in scales:
+            trained = np.isfinite(edges[scale][0])
+            columns = [*edges[scale], *(edges[scale] / edges[first])]
+            count = f"{trained.sum()} of {len(trained)}"
+            rows.append([name, f"{scale:g}", count, *map(span, columns)])
+    head = ["start", "input scale", "seeds that train", "smallest rate", "largest rate"]
+    return markdown([*head, "smallest over scale 1", "largest over scale 1"], rows, "lrrrrrr")
 
 
-def collapse(table: Table) -> list[list[str]]:
-    """Returns how often both scales give the same verdict at one product of rate and scale**2."""
-    one, other = (by_start(table, scale, "accuracy") >= TARGET for scale in SCALES)
-    same = int((one == other).sum())
-    return [
-        ["runs that train at one scale and not at the other, equal rate * scale^2", "0", ""],
-        ["of all", "", f"{len(one) - same} of {len(one)}"],
-        ["of those that train at either", "", f"{len(one) - same} of {int((one | other).sum())}"],
-    ]
+def starts(rates: Table) -> Iterator[tuple[str, Table]]:
+    """Yields a name and the rows of every start that rates were searched for."""
+    for net, std, biases in itertools.product(
+        *(distinct(rates, name) for name in ("net", "std", "biases"))
+    ):
+        cells = select(rates, net=net, std=std, biases=biases)
+        if len(cells["net"]):
+            kind = "" if biases == "True" else ", biases stay 0"
+            yield f"{net}, deviation {std:g}{kind}", cells
 
 
-def draw(table: Table, nets: list[str], stds: list[float], path: Path) -> None:
-    """Draws accuracy over rate * scale^2; colours are deviations, dashes the larger scale."""
-    with figure(path, 2.6 * len(nets) + 1, 3.4) as drawing:
-        panels = drawing.subplots(1, len(nets), sharey=True, squeeze=False)[0]
-        for axes, net in zip(panels, nets, strict=True):
-            for std, color in zip(stds, COLORS, strict=False):
-                for scale, dash in zip(SCALES, ("-", "--"), strict=True):
-                    cells = select(table, net=net, std=std, scale=scale)
-                    products = sorted(set(cells["product"].tolist()))
-                    means = [100 * accuracies(cells, product).mean() for product in products]
-                    label = f"{std:g}, scale {scale:g}" if axes is panels[0] else None
-                    axes.plot(products, means, dash, color=color, label=label)
+def window(cells: Table) -> np.ndarray:
+    """Returns the smallest and the largest rate that trains, NaN if none does: (2, seeds)."""
+    edges = []
+    for seed in distinct(cells, "seed"):
+        run = select(cells, seed=seed)
+        trained = run["learning_rate"][run["accuracy"] >= TARGET]
+        edges.append((trained.min(), trained.max()) if len(trained) else (np.nan, np.nan))
+    return np.array(edges).T
+
+
+def span(values: np.ndarray) -> str:
+    """Returns geometric mean, least and most of what is not NaN."""
+    found = values[np.isfinite(values)]
+    if not len(found):
+        return "-"
+    return f"{np.exp(np.log(found).mean()):.2g} ({found.min():.2g} to {found.max():.2g})"
+
+
+def draw(rates: Table, path: Path) -> None:
+    """Draws accuracy over rate, rate * scale and rate * scale^2; dashes are starts."""
+    with figure(path, 9.5, 3.6) as drawing:
+        panels = drawing.subplots(1, 3, sharey=True)
+        for power, axes in enumerate(panels):
+            for (name, cells), dash in zip(starts(rates), ("-", "--", ":"), strict=False):
+                for scale, color in zip(distinct(rates, "scale"), COLORS, strict=False):
+                    of_scale = select(cells, scale=scale)
+                    tried = distinct(of_scale, "learning_rate")
+                    mean = [
+                        100 * select(of_scale, learning_rate=rate)["accuracy"].mean()
+                        for rate in tried
+                    ]
+                    label = f"{name}, scale {scale:g}" if axes is panels[0] else None
+                    axes.plot(np.array(tried) * scale**power, mean, dash, color=color, label=label)
             axes.set_xscale("log")
-            axes.set_title(f"net {net}")
-            axes.set_xlabel("rate x scale²")
+            axes.set_xlabel(("learning rate", "rate x scale", "rate x scale²")[power])
         panels[0].set_ylabel("test accuracy [%]")
-        drawing.legend(loc="outside lower center", ncols=4, title="standard deviation, input scale")
+        drawing.legend(loc="outside lower center", ncols=3, fontsize=8)

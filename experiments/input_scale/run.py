@@ -4,37 +4,44 @@
     python -m experiments.input_scale.run --redraw [--preset=quick|full] [--out=DIR]
 
 Trains nets without norm from kernels of one standard deviation, on digits of unit variance and on
-the same times 58. Run it again to resume. Writes runs.csv, table.md, input_scale.png, record.json.
+the same times 58, then a few of them at many rates. Run it again to resume. Writes runs.csv.gz,
+rates.csv.gz, table.md, input_scale.png, record.json.
 """
 
 import dataclasses
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
-import numpy as np
-
-from experiments.init_gradients.measure import initialized
 from experiments.input_scale import report
-from experiments.trainability.cells import load, network, outcome, programs
+from experiments.input_scale.train import train
 from vgg_jax.cli import run_command
 from vgg_jax.runs.experiments import ExperimentParser, stored
 from vgg_jax.runs.record import Record
 from vgg_jax.runs.tables import read_table, table_rows, write_table
 from vgg_jax.xla import enable_compilation_cache
 
-PAPER_STD = 0.01  # of the initialiser "paper"
+Start = tuple[str, float, bool]  # net, standard deviation, whether biases are trained
 
 
 @dataclasses.dataclass(frozen=True)
 class Preset:
-    """What is trained: every net, standard deviation, scale and product, with every seed."""
+    """What is trained with every seed.
+
+    Attributes:
+      nets, stds, products: the grid; a product is that of learning rate and squared input scale,
+        and is tried at each of `report.SCALES`.
+      starts, scales, rates: the finer search for the rates that train.
+      seeds: how many.
+    """
 
     nets: tuple[str, ...]
     stds: tuple[float, ...]
-    products: tuple[float, ...]  # of learning rate and squared input scale
+    products: tuple[float, ...]
+    starts: tuple[Start, ...]
+    scales: tuple[float, ...]
+    rates: tuple[float, ...]
     seeds: int
     width: float = 0.125
     steps: int = 200
@@ -42,9 +49,19 @@ class Preset:
 
 
 PRODUCTS = (0.003, 0.03, 0.3, 3.0, 30.0, 300.0)
+RATES = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 0.01, 0.03, 0.1, 0.3, 1.0)
 PRESETS = {
-    "quick": Preset(("A",), (0.01, 0.03), (0.03, 3.0), 1, steps=60),
-    "full": Preset(("A", "B", "D", "E"), (0.005, 0.01, 0.03, 0.1), PRODUCTS, 3),
+    "quick": Preset(
+        *(("A",), (0.01, 0.03), (0.03, 3.0)),
+        *((("A", 0.03, True), ("A", 0.03, False)), (1.0, 58.0), (1e-3, 0.03)),
+        seeds=1,
+        steps=60,
+    ),
+    "full": Preset(
+        *(("A", "B", "C", "D", "E"), (0.005, 0.01, 0.03, 0.1), PRODUCTS),
+        *((("A", 0.03, True), ("A", 0.03, False), ("A", 0.02, True)), (1.0, 7.6, 58.0), RATES),
+        seeds=3,
+    ),
 }
 
 
@@ -56,65 +73,47 @@ def main(argv: list[str]) -> int:
     if not arguments.redraw:
         out.mkdir(parents=True, exist_ok=True)
         record = Record(out, parser.module, argv)
-        train_all(PRESETS[arguments.preset], out / report.TABLE)
+        measure(PRESETS[arguments.preset], out)
         record.write()
-    report.write(stored(out / report.TABLE), out)
+    report.write(*(read_table(stored(out / name)) for name in (report.RUNS, report.RATES)), out)
     return 0
 
 
-def train_all(preset: Preset, path: Path) -> None:
-    """Trains what the table at `path` lacks, and writes it after every net from every start."""
+def measure(preset: Preset, out: Path) -> None:
+    """Trains what the two tables in `out` lack."""
     enable_compilation_cache()
-    rows: list[dict[str, Any]] = table_rows(read_table(path)) if path.exists() else []
-    done = {(int(row["seed"]), row["net"], float(row["std"])) for row in rows}
-    for seed, net, std in itertools.product(range(preset.seeds), preset.nets, preset.stds):
-        if (seed, net, std) not in done:
-            rows += train(net, std, seed, preset)
-            write_table(path, rows, report.COLUMNS)
-            print(f"seed {seed}, net {net}, standard deviation {std:g}: done", flush=True)
+    grid = [(net, std, True) for net, std in itertools.product(preset.nets, preset.stds)]
+    pairs = [(s, product / s**2) for s in report.SCALES for product in preset.products]
+    complete(out / report.RUNS, grid, pairs, preset)
+    fine = list(itertools.product(preset.scales, preset.rates))
+    complete(out / report.RATES, preset.starts, fine, preset)
 
 
-def train(net: str, std: float, seed: int, preset: Preset) -> Iterator[dict[str, Any]]:
-    """Yields a row for every input scale and rate of one start."""
-    batches, test = load(preset.steps, preset.batch_size, seed)
-    run, probe, evaluate = programs(network(net, "none", preset.width))
-    for scale in report.SCALES:
-        scaled = [batch | {"image": scale * batch["image"]} for batch in batches]
-        first = start(net, std, seed, preset.width, batches[0]["image"])
-        before = jax.device_get(probe(first, scaled[0]))
-        gradient = np.linalg.norm(list(before["weight_grad_norm"].values()))
-        for product in preset.products:
-            rate = product / scale**2
-            variables, losses = jax.device_get(run(first, rate, scaled))
-            after = jax.device_get(probe(variables, scaled[-1]))
-            accuracy = evaluate(variables, test | {"image": scale * test["image"]})
-            yield {
-                "net": net,
-                "std": std,
-                "scale": scale,
-                "product": product,
-                "learning_rate": rate,
-                "seed": seed,
-                "step": preset.steps,
-                "accuracy": float(accuracy),
-                "loss": float(losses[-10:].mean()),
-                "gradient_norm": float(gradient),
-                "outcome": outcome(float(accuracy), losses, before, after, rate),
-            }
+def complete(
+    path: Path, starts: Iterable[Start], cells: Sequence[tuple[float, float]], preset: Preset
+) -> None:
+    """Trains the starts that a table lacks, with every seed, and writes it after each.
 
-
-def start(net: str, std: float, seed: int, width: float, images: jax.Array) -> dict[str, Any]:
-    """Returns kernels of a standard deviation that belongs to the full width; biases of 0.
-
-    Divided by the root of the width multiplier it gives a layer the forward gain of the full width.
-    Not so conv1_1, which sees three channels at any width.
+    Args:
+      path: of the table.
+      starts: what to train from.
+      cells: pairs of input scale and rate to train each at.
+      preset: of the training.
     """
-    model = network(net, "none", width).clone(kernel_init="paper")
-    params = dict(initialized(model, seed, images)["params"])
-    for layer in model.layer_names:
-        gain = std / PAPER_STD * (1 if layer == "conv1_1" else width**-0.5)
-        params[layer] = params[layer] | {"kernel": gain * params[layer]["kernel"]}
-    return {"params": params, "batch_stats": {}}
+    rows: list[dict[str, Any]] = table_rows(read_table(path)) if path.exists() else []
+    done = {(int(row["seed"]), row["net"], float(row["std"]), row["biases"]) for row in rows}
+    for seed, (net, std, biases) in itertools.product(range(preset.seeds), starts):
+        if (seed, net, std, str(biases)) not in done:
+            rows += train(
+                *(net, std, seed, cells),
+                width=preset.width,
+                steps=preset.steps,
+                batch_size=preset.batch_size,
+                biases=biases,
+            )
+            write_table(path, rows, report.COLUMNS)
+            kind = "" if biases else ", biases stay 0"
+            print(f"seed {seed}, net {net}, deviation {std:g}{kind}: done", flush=True)
 
 
 if __name__ == "__main__":
