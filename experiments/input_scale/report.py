@@ -102,33 +102,43 @@ def by_start(table: Table, scale: float, column: str) -> np.ndarray:
 
 
 def windows(rates: Table) -> str:
-    """Returns the rates that train every start at every scale, and how they move with the scale."""
+    """Returns the rates that train every start at every scale, and how they move.
+
+    Relative numbers are a seed's own over those of the first start at its first scale. While logits
+    are small, the smallest rate is predicted to go as deviation over gradient norm: a step then
+    changes kernels, whose norm goes as the deviation, by the same share of themselves.
+    """
     rows = []
+    reference: tuple[np.ndarray, ...] = ()
     for name, cells in starts(rates):
-        first, *_ = scales = distinct(cells, "scale")
-        edges = {scale: window(select(cells, scale=scale)) for scale in scales}
-        for scale in scales:
-            trained = np.isfinite(edges[scale][0])
-            columns = [*edges[scale], *(edges[scale] / edges[first])]
-            count = f"{trained.sum()} of {len(trained)}"
-            rows.append([name, f"{scale:g}", count, *map(span, columns)])
+        for scale in distinct(cells, "scale"):
+            at_scale = select(cells, scale=scale)
+            smallest, largest = window(at_scale)
+            needed = by_seed(at_scale, "std") / by_seed(at_scale, "gradient_norm")
+            reference = reference or (smallest, largest, needed)
+            count = f"{np.isfinite(smallest).sum()} of {len(smallest)}"
+            moved = (smallest / reference[0], needed / reference[2], largest / reference[1])
+            rows.append([name, f"{scale:g}", count, *map(span, (smallest, largest, *moved))])
     head = ["start", "input scale", "seeds that train", "smallest rate", "largest rate"]
-    return markdown([*head, "smallest over scale 1", "largest over scale 1"], rows, "lrrrrrr")
+    relative = ["smallest, relative", "predicted", "largest, relative"]
+    return markdown([*head, *relative], rows, "lrrrrrrr")
 
 
 def starts(rates: Table) -> Iterator[tuple[str, Table]]:
     """Yields a name and the rows of every start that rates were searched for."""
-    for net, std, biases in itertools.product(
-        *(distinct(rates, name) for name in ("net", "std", "biases"))
-    ):
-        cells = select(rates, net=net, std=std, biases=biases)
-        if len(cells["net"]):
-            kind = "" if biases == "True" else ", biases stay 0"
-            yield f"{net}, deviation {std:g}{kind}", cells
+    names = (rates[name].tolist() for name in ("net", "std", "biases"))
+    for net, std, biases in dict.fromkeys(zip(*names, strict=True)):
+        kind = "" if biases == "True" else ", biases stay 0"
+        yield f"{net}, deviation {std:g}{kind}", select(rates, net=net, std=std, biases=biases)
+
+
+def by_seed(cells: Table, column: str) -> np.ndarray:
+    """Returns a column of which a seed has one value: (seeds,)."""
+    return np.array([select(cells, seed=seed)[column][0] for seed in distinct(cells, "seed")])
 
 
 def window(cells: Table) -> np.ndarray:
-    """Returns the smallest and the largest rate that trains, NaN if none does: (2, seeds)."""
+    """Returns the smallest and the largest rate that trains a seed, NaN if none: (2, seeds)."""
     edges = []
     for seed in distinct(cells, "seed"):
         run = select(cells, seed=seed)
