@@ -22,7 +22,7 @@ SCALES = (1.0, 58.0)
 def write(runs: Table, rates: Table, out: Path) -> None:
     """Writes table.md and input_scale.png from the grid and from the search for rates."""
     runs, rates = numbers(runs), numbers(rates)
-    tables = [best(runs), gradients(runs), collapse(runs), windows(rates)]
+    tables = [best(runs), gradients(runs), collapse(runs), windows(rates), needed(runs, rates)]
     (out / "table.md").write_text("\n".join(tables))
     draw(rates, out / "input_scale")
 
@@ -108,20 +108,37 @@ def windows(rates: Table) -> str:
     are small, the smallest rate is predicted to go as deviation over gradient norm: a step then
     changes kernels, whose norm goes as the deviation, by the same share of themselves.
     """
+    reference = edges(next(starts(rates))[1], min(rates["scale"]))
     rows = []
-    reference: tuple[np.ndarray, ...] = ()
     for name, cells in starts(rates):
         for scale in distinct(cells, "scale"):
-            at_scale = select(cells, scale=scale)
-            smallest, largest = window(at_scale)
-            needed = by_seed(at_scale, "std") / by_seed(at_scale, "gradient_norm")
-            reference = reference or (smallest, largest, needed)
+            found = edges(cells, scale)
+            smallest, _, largest = found
             count = f"{np.isfinite(smallest).sum()} of {len(smallest)}"
-            moved = (smallest / reference[0], needed / reference[2], largest / reference[1])
-            rows.append([name, f"{scale:g}", count, *map(span, (smallest, largest, *moved))])
+            moved = map(span, found / reference)
+            rows.append([name, f"{scale:g}", count, span(smallest), span(largest), *moved])
     head = ["start", "input scale", "seeds that train", "smallest rate", "largest rate"]
     relative = ["smallest, relative", "predicted", "largest, relative"]
     return markdown([*head, *relative], rows, "lrrrrrrr")
+
+
+def needed(runs: Table, rates: Table) -> str:
+    """Returns the smallest rate of the grid that trains, and its prediction.
+
+    The prediction is that of `windows`: net A at its first start and scale gives the constant.
+    """
+    smallest, unit, _ = edges(next(starts(rates))[1], min(rates["scale"]))
+    constant = geometric_mean(smallest / unit)
+    stds = distinct(runs, "std")
+    rows = []
+    for net, scale in itertools.product(distinct(runs, "net"), SCALES):
+        cells = []
+        for std in stds:
+            found, ratio, _ = edges(select(runs, net=net, std=std), scale)
+            cells.append(f"{constant * geometric_mean(ratio):.1g}; {span(found)}")
+        rows.append([net, f"{scale:g}", *cells])
+    head = ["smallest rate: predicted; found", "input scale"]
+    return markdown([*head, *(f"deviation {std:g}" for std in stds)], rows, "lr")
 
 
 def starts(rates: Table) -> Iterator[tuple[str, Table]]:
@@ -132,19 +149,20 @@ def starts(rates: Table) -> Iterator[tuple[str, Table]]:
         yield f"{net}, deviation {std:g}{kind}", select(rates, net=net, std=std, biases=biases)
 
 
-def by_seed(cells: Table, column: str) -> np.ndarray:
-    """Returns a column of which a seed has one value: (seeds,)."""
-    return np.array([select(cells, seed=seed)[column][0] for seed in distinct(cells, "seed")])
+def edges(cells: Table, scale: float) -> np.ndarray:
+    """Returns what the rates that train have as limits: (3, seeds).
 
-
-def window(cells: Table) -> np.ndarray:
-    """Returns the smallest and the largest rate that trains a seed, NaN if none: (2, seeds)."""
-    edges = []
-    for seed in distinct(cells, "seed"):
-        run = select(cells, seed=seed)
+    The smallest rate that trains, the deviation over the norm of the first gradient, the largest
+    rate that trains. Rates are NaN for a seed that none trains.
+    """
+    found = []
+    at_scale = select(cells, scale=scale)
+    for seed in distinct(at_scale, "seed"):
+        run = select(at_scale, seed=seed)
         trained = run["learning_rate"][run["accuracy"] >= TARGET]
-        edges.append((trained.min(), trained.max()) if len(trained) else (np.nan, np.nan))
-    return np.array(edges).T
+        least, most = (trained.min(), trained.max()) if len(trained) else (np.nan, np.nan)
+        found.append((least, run["std"][0] / run["gradient_norm"][0], most))
+    return np.array(found).T
 
 
 def span(values: np.ndarray) -> str:
@@ -152,7 +170,13 @@ def span(values: np.ndarray) -> str:
     found = values[np.isfinite(values)]
     if not len(found):
         return "-"
-    return f"{np.exp(np.log(found).mean()):.2g} ({found.min():.2g} to {found.max():.2g})"
+    return f"{geometric_mean(found):.2g} ({found.min():.2g} to {found.max():.2g})"
+
+
+def geometric_mean(values: np.ndarray) -> float:
+    """Returns the geometric mean of what is not NaN, NaN if nothing is."""
+    found = values[np.isfinite(values)]
+    return float(np.exp(np.log(found).mean())) if len(found) else float("nan")
 
 
 def draw(rates: Table, path: Path) -> None:

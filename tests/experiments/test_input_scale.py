@@ -19,10 +19,9 @@ def test_trains_once_and_redraws(tmp_path, monkeypatch):
     preset = run.Preset(
         *(("A",), (0.01, 0.1), (0.03, 3.0)), *(starts, (1.0, 2.0), (0.1,)), seeds=1, **SHORT
     )
-    monkeypatch.setitem(run.PRESETS, "quick", dataclasses.replace(preset, stds=(0.01,)))
+    run.measure(dataclasses.replace(preset, stds=(0.01,)), tmp_path)  # as if it had been stopped
+    monkeypatch.setitem(run.PRESETS, "quick", preset)
     arguments = ["--preset=quick", f"--out={tmp_path}"]
-    assert run.main(arguments) == 0
-    monkeypatch.setitem(run.PRESETS, "quick", preset)  # as if it had been stopped after the first
     assert run.main(arguments) == 0
     table = read_table(tmp_path / report.RUNS)
     assert len(table["std"]) == 2 * 2 * 2
@@ -39,7 +38,7 @@ def test_trains_once_and_redraws(tmp_path, monkeypatch):
     (tmp_path / "table.md").unlink()
 
     monkeypatch.setattr(run, "train", pytest.fail)
-    assert run.main(arguments) == 0
+    run.measure(preset, tmp_path)  # nothing is left to train
     assert run.main(["--redraw", *arguments]) == 0
     assert (tmp_path / "table.md").read_text() == text
     assert (tmp_path / "input_scale.png").stat().st_size > 5_000
@@ -102,8 +101,22 @@ def test_windows_are_per_seed():
         learning_rate=np.array(["0.001", "0.01", "0.1", "1"] * 3),
         seed=np.repeat([0, 1, 2], 4),
     )
-    found = report.window(rates)
-    np.testing.assert_allclose(found, [[0.01, 0.001, np.nan], [0.1, 0.01, np.nan]])
+    found = report.edges(rates, 1.0)
+    wanted = [[0.01, 0.001, np.nan], [0.03] * 3, [0.1, 0.01, np.nan]]
+    np.testing.assert_allclose(found, wanted)
     assert report.span(found[0]) == "0.0032 (0.001 to 0.01)"
     assert report.span(found[0, 2:]) == "-"
     assert "| A, deviation 0.03 | 1 | 2 of 3 |" in report.windows(rates)
+
+
+def test_the_smallest_rate_is_predicted_from_the_first_gradient():
+    rates = table(accuracy=np.array([0.9]), learning_rate=np.array(["0.1"]))
+    runs = table(
+        accuracy=np.array([0.1, 0.1, 0.9]),
+        scale=np.array(["1", "58", "58"]),
+        gradient_norm=np.array(["0.1", "5.8", "5.8"]),
+        learning_rate=np.array(["1", "0.02", "0.2"]),
+    )
+    one, other = report.needed(runs, rates).splitlines()[2:]
+    assert one == "| A | 1 | 1; - |"  # a tenth of the gradient wants ten times the rate
+    assert other == "| A | 58 | 0.02; 0.2 (0.2 to 0.2) |"
