@@ -135,7 +135,9 @@ def needed(runs: Table, rates: Table) -> str:
         cells = []
         for std in stds:
             found, ratio, _ = edges(select(runs, net=net, std=std), scale)
-            cells.append(f"{constant * geometric_mean(ratio):.1g}; {span(found)}")
+            predicted = constant * geometric_mean(ratio)
+            text = f"{predicted:.1g}" if np.isfinite(predicted) else "-"
+            cells.append(f"{text}; {span(found)}")
         rows.append([net, f"{scale:g}", *cells])
     head = ["smallest rate: predicted; found", "input scale"]
     return markdown([*head, *(f"deviation {std:g}" for std in stds)], rows, "lr")
