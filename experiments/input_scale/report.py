@@ -168,11 +168,11 @@ def edges(cells: Table, scale: float) -> np.ndarray:
 
 
 def span(values: np.ndarray) -> str:
-    """Returns geometric mean, least and most of what is not NaN."""
-    found = values[np.isfinite(values)]
-    if not len(found):
-        return "-"
-    return f"{geometric_mean(found):.2g} ({found.min():.2g} to {found.max():.2g})"
+    """Returns geometric mean, least and most of what is not NaN; one number if all are alike."""
+    found = [f"{value:.2g}" for value in np.sort(values[np.isfinite(values)])]
+    if len(set(found)) < 2:
+        return found[0] if found else "-"
+    return f"{geometric_mean(values):.2g} ({found[0]} to {found[-1]})"
 
 
 def geometric_mean(values: np.ndarray) -> float:

@@ -119,4 +119,4 @@ def test_the_smallest_rate_is_predicted_from_the_first_gradient():
     )
     one, other = report.needed(runs, rates).splitlines()[2:]
     assert one == "| A | 1 | 1; - |"  # a tenth of the gradient wants ten times the rate
-    assert other == "| A | 58 | 0.02; 0.2 (0.2 to 0.2) |"
+    assert other == "| A | 58 | 0.02; 0.2 |"
