@@ -48,7 +48,7 @@ def test_without_biases_kernels_move_alike_at_equal_rate_times_scale(monkeypatch
     """Logits near zero: the softmax's error is the same, and gradients are linear in the scale."""
     monkeypatch.setitem(VARIANTS, "A", ("3-64", "3-128"))
     network = train.network("A", "none", 1 / 32)
-    batches, _ = load(2, 8)
+    batches, _ = load(2, 8, 0)
     first = train.start("A", 0.01, 0, 1 / 32, batches[0]["image"])
     ends = {}
     for optimizer, scale in ((train.kernels_only, 1), (train.kernels_only, 4), (train.momentum, 4)):
@@ -67,7 +67,7 @@ def test_without_biases_kernels_move_alike_at_equal_rate_times_scale(monkeypatch
 
 
 def test_the_start_has_the_forward_gain_of_the_full_width():
-    batches, _ = load(1, 8)
+    batches, _ = load(2, 8, 0)
     params = train.start("A", 0.03, 0, 1 / 4, batches[0]["image"])["params"]
     assert np.std(params["conv1_1"]["kernel"]) == pytest.approx(0.03, rel=0.1)
     assert np.std(params["conv4_1"]["kernel"]) == pytest.approx(0.06, rel=0.02)
