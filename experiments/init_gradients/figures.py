@@ -43,7 +43,7 @@ from vgg_jax.reporting.plots import COLORS, band, figure, heat_map
 from vgg_jax.runs.tables import Table, pivot, read_table, select
 
 TABLE = "measurements.csv.gz"
-SGD_TABLE = Path("sgd") / "after_sgd.csv"
+SGD_TABLE = Path("sgd") / "after_sgd.csv.gz"
 WINE = "#882255"  # for the lines of initialisers, where black is theory's
 INIT_COLORS = dict(
     zip(INITS, (WINE if color == "#000000" else color for color in COLORS), strict=True)
@@ -54,8 +54,9 @@ def draw(out: Path) -> None:
     """Writes every table and figure in `out` from its tables of measurements."""
     if (out / SGD_TABLE).exists():
         table = read_table(out / SGD_TABLE)
-        write_descents((out / SGD_TABLE).with_suffix(".md"), table)
-        after_steps((out / SGD_TABLE).with_suffix(""), table)
+        drawn = (out / SGD_TABLE).with_name("after_sgd")
+        write_descents(drawn.with_suffix(".md"), table)
+        after_steps(drawn, table)
     if not (out / TABLE).exists():
         return
     gradients = select(read_table(out / TABLE), quantity=GRADIENT)

@@ -3,7 +3,7 @@
     python -m experiments.scoreboard.run [--out=DIR]
 
 Every number of ours is derived from the network or from a stored table, none is typed. Writes
-scoreboard.csv, table.md and record.json. Nothing is measured: run the experiments for that.
+scoreboard.csv.gz, table.md and record.json. Nothing is measured: run the experiments for that.
 """
 
 import csv
@@ -46,7 +46,7 @@ def main(argv: list[str]) -> int:
         *curve_rows(),
         *depth_rows(),
     ]
-    write_table(out / "scoreboard.csv", map(cells, rows), COLUMNS)
+    write_table(out / "scoreboard.csv.gz", map(cells, rows), COLUMNS)
     (out / "table.md").write_text(tables(rows))
     record.write()
     print((out / "table.md").read_text().split("\n\n")[0])
@@ -70,7 +70,7 @@ def published_rows() -> Iterator[Row]:
 
 
 def cells(row: Row) -> dict[str, object]:
-    """Returns a row as a line of scoreboard.csv; a reason stands where ours differs."""
+    """Returns a row as a line of scoreboard.csv.gz; a reason stands where ours differs."""
     found = row.ours
     return {
         "kind": row.kind,

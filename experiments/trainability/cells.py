@@ -111,8 +111,15 @@ def trained_shallow(norm: str, rate: float, preset: Preset) -> dict[str, Any]:
     return trained["params"]
 
 
+def momentum(rate: jax.Array) -> optax.GradientTransformation:
+    """Returns the optimiser of every cell."""
+    return optax.sgd(rate, MOMENTUM)
+
+
 @functools.cache
-def programs(model: VGG) -> tuple[Callable[..., Any], ...]:
+def programs(
+    model: VGG, optimizer: Callable[[jax.Array], optax.GradientTransformation] = momentum
+) -> tuple[Callable[..., Any], ...]:
     """Returns the compiled training run, probe and evaluation of a net."""
 
     def loss_fn(params: Any, batch_stats: Any, batch: Batches, perturbations: Arrays) -> Any:
@@ -125,9 +132,6 @@ def programs(model: VGG) -> tuple[Callable[..., Any], ...]:
         )
         loss = cross_entropy(logits, batch["label"])
         return loss, (endpoints, updates.get("batch_stats", {}))
-
-    def optimizer(rate: jax.Array) -> optax.GradientTransformation:
-        return optax.sgd(rate, MOMENTUM)
 
     @jax.jit
     def step(variables: Variables, opt_state: Any, rate: jax.Array, batch: Batches) -> Any:

@@ -19,7 +19,7 @@ from vgg_jax.runs.tables import (
 )
 
 LAYERS_TABLE = "layers.csv.gz"
-CURVES_TABLE = "curves.csv"
+CURVES_TABLE = "curves.csv.gz"
 GRADIENT = "activation_grad_rms"
 CURVES = ("train/loss", "eval/top1")
 FAINTEST = 1e-12  # smaller values, zero included, are drawn as this

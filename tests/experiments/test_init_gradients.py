@@ -78,7 +78,7 @@ def test_steps_of_sgd(tmp_path, monkeypatch):
     descent = sgd.Descent("tiny", "he_fan_in", "batch", "none", 1.0, (0.0, 0.1), 2, (0, 1), 8)
     monkeypatch.setattr(sgd, "QUESTIONS", (descent,))
     assert init_gradients.main(["sgd", f"--out={tmp_path}"]) == 0
-    table = select(read_table(tmp_path / "sgd" / "after_sgd.csv"), seed=0, quantity="loss")
+    table = select(read_table(tmp_path / "sgd" / "after_sgd.csv.gz"), seed=0, quantity="loss")
     keys = zip(table["learning_rate"].tolist(), table["step"].tolist(), strict=True)
     losses = dict(zip(keys, table["value"].tolist(), strict=True))
     assert losses["0", 0] == losses["0.1", 0]
