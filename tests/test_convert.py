@@ -8,6 +8,7 @@ import pytest
 import safetensors.numpy
 
 from tests.weights import files
+from vgg_jax.cli import run_command
 from vgg_jax.config import load_config
 from vgg_jax.convert import main
 from vgg_jax.errors import UserError
@@ -57,27 +58,29 @@ def test_numerics_of_the_config_are_kept(tmp_path):
         assert model.matmul_precision == "tensorfloat32"
 
 
-def test_whole_command_line(tmp_path):
+def test_whole_command_line(tmp_path, monkeypatch, capsys):
     files.write_keras(tmp_path / "net.h5", files.channels_last_arrays("D"), "legacy")
-    command = [sys.executable, "-m", "vgg_jax.convert", "--from=keras", *NARROW, "net.h5"]
-
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [*command, *arguments],
-            cwd=tmp_path,
-            env={"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-
-    assert run("net.safetensors").returncode == 0
+    arguments = ["--from=keras", *NARROW, "net.h5"]
+    result = subprocess.run(
+        [sys.executable, "-m", "vgg_jax.convert", *arguments, "net.safetensors"],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
     assert load_weights(tmp_path / "net.safetensors").preprocessing.channel_order == "BGR"
+
     (tmp_path / "net.h5").write_bytes((tmp_path / "net.h5").read_bytes()[:3000])
-    failed = run("again.safetensors")
-    assert failed.returncode == 2
-    assert failed.stderr.startswith("error: cannot read net.h5 as Keras HDF5")
-    assert "Traceback" not in failed.stderr
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["convert", *arguments, "again.safetensors"])
+    with pytest.raises(SystemExit) as exit_info:
+        run_command(main)
+    assert exit_info.value.code == 2
+    err = capsys.readouterr().err
+    assert err.startswith("error: cannot read net.h5 as Keras HDF5")
+    assert "Traceback" not in err
     assert not (tmp_path / "again.safetensors").exists()
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from tests.short_runs import (
+    ROOT,
     STEPS,
     TINY,
     arrays,
@@ -20,6 +21,7 @@ from tests.short_runs import (
     train,
     wait_for_step,
 )
+from vgg_jax.train import main
 
 
 def assert_identical(one: Path, other: Path) -> None:
@@ -65,17 +67,17 @@ def test_run_directory_tells_the_whole_story(finished):
     assert kept in ([16, 20, 24], [12, 16, 20, 24])
 
 
-def test_same_command_again_prints_the_result_and_writes_nothing(finished):
+def test_same_command_again_prints_the_result_and_writes_nothing(finished, monkeypatch, capsys):
     def files():
         paths = [path for path in finished.rglob("*") if path.is_file()]
         return {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in paths}
 
     before = files()
-    result = train(*TINY, f"--workdir={finished}")
-    assert result.returncode == 0, result.stderr
+    monkeypatch.chdir(ROOT)
+    assert main([*TINY, f"--workdir={finished}"]) == 0
     assert files() == before
     top1 = metrics(finished)[-1]["eval/top1"]
-    assert f"digits test top-1 {top1:.2%}" in result.stdout
+    assert f"digits test top-1 {top1:.2%}" in capsys.readouterr().out
 
 
 def test_the_stored_config_repeats_the_run_to_the_bit(finished, tmp_path):

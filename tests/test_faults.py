@@ -30,6 +30,20 @@ def short(tmp_path_factory):
 
 
 @pytest.fixture
+def command(monkeypatch, capsys):
+    """Runs the command line in this process, to be refused; returns status and error output."""
+    monkeypatch.chdir(ROOT)
+
+    def run(*arguments: str) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["train", *arguments])
+        with pytest.raises(SystemExit) as exit_info:
+            run_command(main)
+        return exit_info.value.code, capsys.readouterr().err
+
+    return run
+
+
+@pytest.fixture
 def running(tmp_path):
     """A run that would take minutes."""
     workdir = tmp_path / "run"
@@ -40,12 +54,12 @@ def running(tmp_path):
     process.communicate()
 
 
-def test_a_second_process_is_refused_and_a_folder_that_goes_is_noticed(running, tmp_path):
+def test_a_second_process_is_refused_and_a_folder_that_goes_is_noticed(running, command, tmp_path):
     process, workdir = running
-    second = train(*LONG, f"--workdir={workdir}")
-    assert second.returncode == 2
-    assert f"in use by process {process.pid} on " in second.stderr
-    assert len(second.stderr.splitlines()) == 1
+    status, err = command(*LONG, f"--workdir={workdir}")
+    assert status == 2
+    assert f"in use by process {process.pid} on " in err
+    assert len(err.splitlines()) == 1
     assert process.poll() is None  # the first one has noticed nothing
 
     workdir.rename(tmp_path / "elsewhere")
@@ -109,15 +123,15 @@ def test_a_disk_that_fills_up_ends_the_run_and_room_lets_it_resume(short, tmp_pa
     assert steps == [4, 8]
 
 
-@pytest.mark.parametrize("content", ["{", "null", "[]", '{"seed": 0}', "[" * 100_000])
-def test_a_damaged_config_of_the_run_is_named_in_a_line(tmp_path, monkeypatch, capsys, content):
+@pytest.mark.parametrize(
+    "content",
+    ["{", "null", "[]", '{"seed": 0}', "[" * 100_000],
+    ids=["cut", "null", "list", "without keys", "deep"],
+)
+def test_a_damaged_config_of_the_run_is_named_in_a_line(tmp_path, command, content):
     (tmp_path / "config.json").write_text(content)
-    monkeypatch.chdir(ROOT)
-    monkeypatch.setattr(sys, "argv", ["train", *TINY, f"--workdir={tmp_path}"])
-    with pytest.raises(SystemExit) as exit_info:
-        run_command(main)
-    assert exit_info.value.code == 2
-    err = capsys.readouterr().err
+    status, err = command(*TINY, f"--workdir={tmp_path}")
+    assert status == 2
     assert "Traceback" not in err
     assert len(err.splitlines()) <= 2
     assert len(err) < 1000
