@@ -65,7 +65,7 @@ def test_every_module_has_a_test_file():
 
 
 def test_every_test_file_names_a_module_or_a_part_of_one():
-    """A part: test_vgg_checks.py has what would make test_vgg.py too long."""
+    """A part: test_vgg_endpoints.py has what would make test_vgg.py too long."""
     own = {mirror(module) for module in modules()}
     others = {
         name

@@ -15,9 +15,9 @@ from vgg_jax.data.pipeline import TrainPipeline
 from vgg_jax.data.source import Source
 from vgg_jax.data.sources import open_source
 from vgg_jax.models import VGG
+from vgg_jax.models.fields import ACTIVATIONS, POOLINGS
 from vgg_jax.models.initializers import GAINS
 from vgg_jax.models.lsuv import lsuv
-from vgg_jax.models.vgg import ACTIVATIONS, POOLINGS
 from vgg_jax.probes.gradients import Arrays, Measured, layer_statistics
 from vgg_jax.rng import stream_key
 from vgg_jax.runs.tables import tidy_rows

@@ -48,18 +48,24 @@ class Preset:
     batch_size: int = 32
 
 
-PRODUCTS = (0.003, 0.03, 0.3, 3.0, 30.0, 300.0)
-RATES = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 0.01, 0.03, 0.1, 0.3, 1.0)
 PRESETS = {
     "quick": Preset(
-        *(("A",), (0.01, 0.03), (0.03, 3.0)),
-        *((("A", 0.03, True), ("A", 0.03, False)), (1.0, 58.0), (1e-3, 0.03)),
+        nets=("A",),
+        stds=(0.01, 0.03),
+        products=(0.03, 3.0),
+        starts=(("A", 0.03, True), ("A", 0.03, False)),
+        scales=(1.0, 58.0),
+        rates=(1e-3, 0.03),
         seeds=1,
         steps=120,
     ),
     "full": Preset(
-        *(("A", "B", "C", "D", "E"), (0.005, 0.01, 0.03, 0.1), PRODUCTS),
-        *((("A", 0.03, True), ("A", 0.03, False), ("A", 0.02, True)), (1.0, 7.6, 58.0), RATES),
+        nets=("A", "B", "C", "D", "E"),
+        stds=(0.005, 0.01, 0.03, 0.1),
+        products=(0.003, 0.03, 0.3, 3.0, 30.0, 300.0),
+        starts=(("A", 0.03, True), ("A", 0.03, False), ("A", 0.02, True)),
+        scales=(1.0, 7.6, 58.0),
+        rates=(1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 0.01, 0.03, 0.1, 0.3, 1.0),
         seeds=3,
     ),
 }
@@ -105,7 +111,10 @@ def complete(
     for seed, (net, std, biases) in itertools.product(range(preset.seeds), starts):
         if (seed, net, std, str(biases)) not in done:
             rows += train(
-                *(net, std, seed, cells),
+                net,
+                std,
+                seed,
+                cells,
                 width=preset.width,
                 steps=preset.steps,
                 batch_size=preset.batch_size,

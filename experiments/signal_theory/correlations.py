@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.signal_theory.presets import BIAS_VARIANCE
-from vgg_jax.models.vgg import ACTIVATIONS
+from vgg_jax.models.fields import ACTIVATIONS
 from vgg_jax.probes.jacobian import log_squared_norm
 from vgg_jax.probes.mean_field import TanhMeanField
 from vgg_jax.rng import stream_key

@@ -17,7 +17,7 @@ from vgg_jax.data.augment import make_eval_transform
 from vgg_jax.data.pipeline import EvalPipeline, TrainPipeline
 from vgg_jax.data.sources import open_source
 from vgg_jax.models import VGG
-from vgg_jax.models.vgg import ACTIVATIONS
+from vgg_jax.models.fields import ACTIVATIONS
 from vgg_jax.probes.gradients import Arrays, Measured, layer_statistics
 from vgg_jax.training.steps import cross_entropy
 

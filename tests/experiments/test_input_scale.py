@@ -15,9 +15,15 @@ SHORT = {"width": 1 / 32, "steps": 2, "batch_size": 8}
 
 def test_trains_once_and_redraws(tmp_path, monkeypatch):
     monkeypatch.setitem(VARIANTS, "A", ("3-64", "3-128"))
-    starts = (("A", 0.01, True), ("A", 0.01, False))
     preset = run.Preset(
-        *(("A",), (0.01, 0.1), (0.03, 3.0)), *(starts, (1.0, 2.0), (0.1,)), seeds=1, **SHORT
+        nets=("A",),
+        stds=(0.01, 0.1),
+        products=(0.03, 3.0),
+        starts=(("A", 0.01, True), ("A", 0.01, False)),
+        scales=(1.0, 2.0),
+        rates=(0.1,),
+        seeds=1,
+        **SHORT,
     )
     run.measure(dataclasses.replace(preset, stds=(0.01,)), tmp_path)  # as if it had been stopped
     monkeypatch.setitem(run.PRESETS, "quick", preset)

@@ -19,8 +19,9 @@ from tests.models.nets import (
     train_forward,
 )
 from vgg_jax.errors import UserError
+from vgg_jax.models.fields import ACTIVATIONS, HEADS, NORMS
 from vgg_jax.models.variants import VARIANTS
-from vgg_jax.models.vgg import ACTIVATIONS, HEADS, NORMS, VGG
+from vgg_jax.models.vgg import VGG
 
 
 def train_apply(model: VGG, variables: Any, images: jax.Array) -> Any:

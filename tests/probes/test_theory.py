@@ -8,9 +8,9 @@ import pytest
 
 from vgg_jax.errors import UserError
 from vgg_jax.models import VGG
+from vgg_jax.models.fields import ACTIVATIONS
 from vgg_jax.models.initializers import get_initializer
 from vgg_jax.models.variants import parse_stage, resolve_stages
-from vgg_jax.models.vgg import ACTIVATIONS
 from vgg_jax.probes.gradients import layer_scales
 from vgg_jax.probes.theory import (
     activation_moments,

@@ -7,8 +7,8 @@ import optax
 import pytest
 
 from tests.training.conftest import SIZE
+from vgg_jax.models.fields import ACTIVATIONS
 from vgg_jax.models.initializers import GAINS
-from vgg_jax.models.vgg import ACTIVATIONS
 from vgg_jax.training import setup
 from vgg_jax.training.diagnosis import NonFiniteError, Watch, first_nonfinite, scale_report
 from vgg_jax.training.state import init_variables, new_state

@@ -8,6 +8,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from configs.base import base
+from vgg_jax.errors import UserError
 from vgg_jax.training.optimizers import (
     Plateau,
     make_optimizer,
@@ -140,3 +141,15 @@ def test_rates_scale_steps_and_frozen_parameters_have_no_part(name):
     names = [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(state)]
     assert any("conv1_1" in each for each in names)
     assert not any("bn1_1" in each for each in names)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: run(config(name="sdg")), "sgd"),
+        (lambda: run(config(schedule="cosin")), "cosine"),
+    ],
+)
+def test_mistakes_are_named(make, message):
+    with pytest.raises(UserError, match=message):
+        make()

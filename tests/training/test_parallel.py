@@ -92,6 +92,7 @@ def test_optimizer_state_is_spread_over_data(tiny_vgg, optimizer_config):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"mode": "map"}, "pmap"),
         ({"mode": "jit", "model": 3}, "does not divide 4 devices"),
         ({"mode": "pmap", "model": 2}, "cannot split"),
         ({"mode": "pmap", "shard_optimizer": True}, "parallel.shard_optimizer=false"),

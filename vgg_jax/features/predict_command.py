@@ -48,7 +48,7 @@ def main(argv: list[str]) -> int:
 
     enable_compilation_cache()
     weights = load_weights(args.weights)
-    methods = (args.methods or "saliency,grad_cam").split(",")
+    methods = args.methods.split(",") if args.methods is not None else None
     status = 0
     for image, found in _classified(weights, args.images, args.top):
         if isinstance(found, UserError):
@@ -70,13 +70,13 @@ def main(argv: list[str]) -> int:
     return status
 
 
-def _write_explanation(weights: "Weights", image: str, methods: Sequence[str]) -> str:
+def _write_explanation(weights: "Weights", image: str, methods: Sequence[str] | None) -> str:
     """Writes IMAGE.explained.png and returns its path."""
-    from vgg_jax.features.explanation import explain
+    from vgg_jax.features.explanation import DEFAULT, explain
 
     path = f"{image}.explained.png"
     try:
-        explain(weights, image, methods=methods).picture().save(path)
+        explain(weights, image, methods=methods or DEFAULT).picture().save(path)
     except OSError as error:
         raise UserError(
             f"cannot write {path}: {error.strerror}; copy the photo to a folder of your own"

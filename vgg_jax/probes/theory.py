@@ -19,9 +19,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from vgg_jax.errors import UserError, unknown_name
+from vgg_jax.models.fields import POOLINGS
 from vgg_jax.models.initializers import GAINS
 from vgg_jax.models.variants import Stage
-from vgg_jax.models.vgg import POOLINGS
 
 Function = Callable[[np.ndarray], np.ndarray]
 

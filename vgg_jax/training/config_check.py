@@ -28,7 +28,7 @@ from vgg_jax.models.domains import (
     Unset,
     Whole,
 )
-from vgg_jax.models.vgg import FIELDS, MATMUL_PRECISIONS
+from vgg_jax.models.fields import FIELDS, MATMUL_PRECISIONS
 from vgg_jax.training.optimizers import OPTIMIZERS, SCHEDULES
 from vgg_jax.training.parallel import MODES
 from vgg_jax.training.trackers import TRACKERS

@@ -8,7 +8,7 @@ import jax
 import optax
 from ml_collections import ConfigDict
 
-from vgg_jax.errors import UserError
+from vgg_jax.errors import UserError, unknown_name
 from vgg_jax.training.param_filters import first_match, parameter_names, select
 
 PyTree = Any
@@ -34,8 +34,10 @@ def make_schedule(config: ConfigDict, steps_per_epoch: float, total_steps: int) 
         main = optax.piecewise_constant_schedule(
             rate, dict.fromkeys(boundaries, config.decay_factor)
         )
-    else:  # "cosine"
+    elif config.schedule == "cosine":
         main = optax.cosine_decay_schedule(rate, max(1, total_steps - warmup))
+    else:
+        raise unknown_name("optimizer.schedule", config.schedule, SCHEDULES)
     if not warmup:
         return main
     # The first step already moves: a rate of exactly zero would waste it.
@@ -52,22 +54,23 @@ def make_optimizer(config: ConfigDict, schedule: optax.Schedule) -> optax.Gradie
     part in it: neither decay nor state, and an update of zero.
 
     Raises:
-      UserError: from `init`, for patterns that fit no parameter or leave none to train.
+      UserError: for an unknown optimiser; from `init`, for patterns that fit no parameter or leave
+        none to train.
     """
 
     def mask(params: PyTree) -> PyTree:
         return select(params, config.decay_on, "optimizer.decay_on")
 
     links = [optax.clip_by_global_norm(config.clip_norm)] if config.clip_norm else []
+    decay = [optax.add_decayed_weights(config.weight_decay, mask)] if config.weight_decay else []
     if config.name == "sgd":
-        if config.weight_decay:
-            links.append(optax.add_decayed_weights(config.weight_decay, mask))
+        links += decay
         if config.momentum:
             links.append(optax.trace(config.momentum, config.nesterov))
-    else:  # "adamw"
-        links.append(optax.scale_by_adam(b1=config.momentum, nesterov=config.nesterov))
-        if config.weight_decay:
-            links.append(optax.add_decayed_weights(config.weight_decay, mask))
+    elif config.name == "adamw":
+        links += [optax.scale_by_adam(b1=config.momentum, nesterov=config.nesterov), *decay]
+    else:
+        raise unknown_name("optimizer.name", config.name, OPTIMIZERS)
     if config.rates:
         links.append(_scale_by_name(config.rates))
     links.append(optax.scale_by_learning_rate(schedule))
@@ -120,12 +123,8 @@ def _scale_by_name(rates: Sequence[tuple[str, float]]) -> optax.GradientTransfor
         del params
         names = parameter_names(updates)
         found = first_match(jax.tree.leaves(names), patterns, "optimizer.rates")
-
-        def factor(name: str) -> float:
-            place = found[name]
-            return 1.0 if place is None else factors[place]
-
-        return jax.tree.map(lambda name, update: factor(name) * update, names, updates)
+        factor = {name: 1.0 if place is None else factors[place] for name, place in found.items()}
+        return jax.tree.map(lambda name, update: factor[name] * update, names, updates)
 
     def init(params: PyTree) -> optax.EmptyState:
         scale(params, None)  # so that a mistake shows before the first step

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from vgg_jax.errors import UserError
+from vgg_jax.errors import UserError, unknown_name
 from vgg_jax.models import VGG
 from vgg_jax.training.state import TrainState
 from vgg_jax.training.steps import Batch, EvalStep, Metrics, TrainStep, scan_steps
@@ -85,8 +85,7 @@ class Parallel:
 
     def compile_eval(self, evaluate: EvalStep) -> EvalStep:
         """Returns the evaluation step compiled."""
-        options = on_cpu(NETWORK, self._platform)
-        return jax.jit(evaluate, compiler_options=options)
+        return jax.jit(evaluate, compiler_options=on_cpu(NETWORK, self._platform))
 
     def put(self, batch: dict[str, np.ndarray]) -> Batch:
         """Returns the global batch, of which `batch` is this process's part."""
@@ -122,9 +121,8 @@ class Parallel:
         return constrained
 
     def _global(self, tree: Any, sharding: NamedSharding) -> Any:
-        return jax.tree.map(
-            lambda array: jax.make_array_from_process_local_data(sharding, array), tree
-        )
+        place = functools.partial(jax.make_array_from_process_local_data, sharding)
+        return jax.tree.map(place, tree)
 
     def _sharding(self, *axes: str | tuple[str, ...] | None) -> NamedSharding:
         return NamedSharding(self._mesh, PartitionSpec(*axes))
@@ -214,8 +212,11 @@ def make_parallel(
       devices: those to use; None for every device of every process.
 
     Raises:
-      UserError: for a `model` that does not divide the number of devices, or what "pmap" cannot do.
+      UserError: for an unknown mode, a `model` that does not divide the number of devices, or what
+        "pmap" cannot do.
     """
+    if mode not in MODES:
+        raise unknown_name("parallel.mode", mode, MODES)
     devices = jax.devices() if devices is None else devices
     count = len(devices)
     if model < 1 or count % model:

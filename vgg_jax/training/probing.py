@@ -9,7 +9,7 @@ import jax
 from ml_collections import ConfigDict
 
 from vgg_jax.data.sources import data_name
-from vgg_jax.models.vgg import ACTIVATIONS
+from vgg_jax.models.fields import ACTIVATIONS
 from vgg_jax.probes.gradients import Measured, layer_statistics
 from vgg_jax.probes.noise import gradient_noise
 from vgg_jax.runs.directory import LAYERS_FILE, storing
