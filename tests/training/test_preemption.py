@@ -37,12 +37,15 @@ def test_without_a_signal_the_handlers_come_back():
     assert [signal.getsignal(number) for number in STOPPING] == before
 
 
-def test_a_second_ctrl_c_raises():
+def test_a_second_ctrl_c_raises_and_a_third_does_not_cut_off_what_it_says():
+    before = signal.getsignal(signal.SIGINT)
     with StopRequest() as stop:
         os.kill(os.getpid(), signal.SIGINT)
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
     assert stop.received == signal.SIGINT
+    assert signal.getsignal(signal.SIGINT) == before
 
 
 def test_a_notebook_lives_on(capsys, monkeypatch):

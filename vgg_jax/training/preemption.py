@@ -15,7 +15,7 @@ class StopRequest:
     """While entered, notes a SIGTERM, SIGHUP or SIGINT instead of dying of it.
 
     More of them change nothing, then and until the process ends; but a second SIGINT (Ctrl-C)
-    raises KeyboardInterrupt.
+    raises KeyboardInterrupt. A third one changes nothing again while this is entered.
 
     Attributes:
       received: what arrived first, or None.
@@ -46,6 +46,8 @@ class StopRequest:
         if number == signal.SIGINT:
             self._interrupts += 1
             if self._interrupts > 1:
+                # Or it would cut off what `exit_at_once` says.
+                signal.signal(number, signal.SIG_IGN)
                 raise KeyboardInterrupt
         if self.received is None:
             self.received = signal.Signals(number)
