@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from vgg_jax.models.initializers import get_initializer
-from vgg_jax.ops.conv import library
+from vgg_jax.ops.conv import patches
 from vgg_jax.probes.block_theory import block_gradient_correlation, block_gradients
 from vgg_jax.probes.coherence import gradient_correlation
 
@@ -38,7 +38,8 @@ def test_padding_takes_gradient_away():
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_gradients_of_a_wide_net(kind):
-    blocks, channels, side = 3, 64, 8
+    """Deep enough that batch norm has to know which patterns zero padding leaves in its maps."""
+    blocks, channels, side = 10, 64, 8
     he = get_initializer("he_fan_in")
 
     def seen(x):
@@ -48,16 +49,23 @@ def test_gradients_of_a_wide_net(kind):
 
     @jax.jit
     def measure(key):
-        keys = jax.random.split(key, 2 * blocks + 3)
-        kernels = [he(k, (3, 3, channels, channels), jnp.float32) for k in keys[2:]]
+        keys = jax.random.split(key, 3)
+        shape = (2 * blocks + 1, 3, 3, channels, channels)
+        kernels = jax.vmap(lambda key: he(key, shape[1:], jnp.float32))(
+            jax.random.split(keys[2], shape[0])
+        )
         x = jax.random.normal(keys[0], (16, side, side, channels))
         readout = jax.random.normal(keys[1], x.shape)
 
+        def block(y, given):
+            (first, second), nudge = given
+            branch = patches(seen(patches(seen(y), first)), second)
+            return branch + (y if kind["residual"] else 0) + nudge, None
+
         def loss(nudges):
-            y = library(seen(x), kernels[-1]) + nudges[0]
-            for b in range(blocks):
-                branch = library(seen(library(seen(y), kernels[2 * b])), kernels[2 * b + 1])
-                y = branch + (y if kind["residual"] else 0) + nudges[b + 1]
+            y = patches(seen(x), kernels[-1]) + nudges[0]
+            pairs = kernels[:-1].reshape(blocks, 2, *shape[1:])
+            y, _ = jax.lax.scan(block, y, (pairs, nudges[1:]))
             return jnp.sum(readout * seen(y))
 
         gradients = jax.grad(loss)(jnp.zeros((blocks + 1, *x.shape)))
@@ -65,7 +73,7 @@ def test_gradients_of_a_wide_net(kind):
 
     squares = np.mean([measure(jax.random.key(seed)) for seed in range(3)], 0)
     predicted = block_gradients(blocks, image_size=side, **kind)
-    assert np.sqrt(squares / squares[-1]) == pytest.approx(predicted, rel=0.1)
+    assert np.sqrt(squares / squares[-1]) == pytest.approx(predicted, rel=0.15)
 
 
 def test_correlation_without_shortcut_is_that_of_single_layers():

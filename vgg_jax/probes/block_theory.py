@@ -12,18 +12,16 @@ variance of x over batch and positions, a block multiplies without borders
     residual, batch norm      g by 1 + pi / (pi - 1) / V     V grows by 1 - 1/pi
 
 so the last one's gradient grows as the power pi^2 / (pi - 1)^2 = 2.15 of the depth, its norm as
-1.08. On maps of finite size the zero padding takes its part from both.
+1.08. On maps of finite size the zero padding takes its part from both. It also makes the mean of a
+channel depend on the position. Batch norm subtracts one mean from all positions, so this pattern
+stays, is a part of the variance (in a plain net of 8x8 maps up to a fifth), and weakens its growth.
 """
+
+from typing import NamedTuple
 
 import numpy as np
 
-from vgg_jax.probes.theory import (
-    activation_moments,
-    relu_correlation,
-    relu_gradient_correlation,
-    squared_tap_means,
-    window_sum,
-)
+from vgg_jax.probes.theory import relu_correlation, relu_gradient_correlation, window_sum
 
 KERNEL = 3
 _VARIANCE = 2 / KERNEL**2  # of the weights, times the channels
@@ -36,26 +34,24 @@ def block_gradients(
 ) -> np.ndarray:
     """Returns the RMS of dL/dx at the ends of the blocks over that behind the last: (blocks + 1,).
 
-    Element 0 is what enters the first block. Batch norm has infinitely many samples, and hands on
-    the same variance at every position.
+    Element 0 is what enters the first block. Batch norm has infinitely many images.
 
     Args:
       blocks: number of blocks.
       norm: "none" or "batch".
       residual: whether there is a shortcut around each block.
       image_size: side of the maps, for the effect of zero padding; None for maps without borders.
+        With batch norm time and memory grow as its fourth power.
     """
     side = image_size or 1
-    normalized = norm == "batch"
-    deviation = _normed_variance(side, image_size) if normalized else 1.0
-    # x that enters block b: behind a convolution of normalised values, plus the branches.
-    entering = deviation * (1 + np.arange(blocks) * float(residual))
+    variances = np.ones((blocks, 2))
+    if norm == "batch":
+        variances = _normed_variances(blocks, residual, image_size)
     gradient = np.ones((side, side))
     found = [1.0]
-    for variance in entering[::-1]:
-        branch = _through_convolution(_through_convolution(gradient, image_size), image_size)
-        if normalized:
-            branch = branch / (variance * deviation)
+    for first, second in variances[::-1]:
+        inside = _through_convolution(gradient, image_size) / second
+        branch = _through_convolution(inside, image_size) / first
         gradient = branch + float(residual) * gradient
         found.append(float(np.sqrt(gradient.mean())))
     return np.array(found[::-1])
@@ -108,8 +104,60 @@ def _through_convolution(gradient: np.ndarray, image_size: int | None) -> np.nda
     return _GATE * _VARIANCE * window_sum(gradient, KERNEL, image_size)
 
 
-def _normed_variance(side: int, image_size: int | None) -> float:
-    """Variance behind a convolution of relu(z), z normalised: 1 - 1/pi without borders."""
-    moments = activation_moments("relu", np.ones((side, side)))
-    squares = window_sum(moments.square, KERNEL, image_size).mean()
-    return _VARIANCE * float(squares - squared_tap_means(moments.mean, KERNEL, image_size))
+class _Covariances(NamedTuple):
+    """Of a channel's pre-activations at two positions, (positions, positions)."""
+
+    same: np.ndarray  # in one image
+    other: np.ndarray  # in two images: of the pattern that all images share
+
+
+def _normed_variances(blocks: int, residual: bool, image_size: int | None) -> np.ndarray:
+    """What the two norms of each block divide by: variances over images and positions, (blocks, 2).
+
+    Images are independent, and their positions too. A Gaussian process of infinite width, as in
+    Novak et al. (2019), arXiv 1810.05148, with batch norm's centring between layers.
+    """
+    positions = (image_size or 1) ** 2
+    first = _Covariances(np.eye(positions), np.zeros((positions, positions)))
+    stream = _behind_branch_half(_normalized(first)[0], image_size)
+    found = []
+    for _ in range(blocks):
+        seen, entering = _normalized(stream)
+        inside, between = _normalized(_behind_branch_half(seen, image_size))
+        branch = _behind_branch_half(inside, image_size)
+        found.append((entering, between))
+        kept = [old + new for old, new in zip(stream, branch, strict=True)]
+        stream = _Covariances(*kept) if residual else branch
+    return np.array(found)
+
+
+def _normalized(values: _Covariances) -> tuple[_Covariances, float]:
+    """Subtracts the mean over images and positions and divides by the variance; returns both."""
+    # With many images the mean's covariances are those of two images.
+    mean = values.other.mean(1)
+    centred = [matrix - mean[:, None] - mean + mean.mean() for matrix in values]
+    variance = float(np.trace(centred[0]) / len(mean))
+    return _Covariances(*(matrix / variance for matrix in centred)), variance
+
+
+def _behind_branch_half(values: _Covariances, image_size: int | None) -> _Covariances:
+    """Covariances behind a ReLU and a convolution."""
+    deviations = np.sqrt(np.diag(values.same))
+    scale = np.outer(deviations, deviations)
+    outputs = (scale / 2 * relu_correlation(matrix / scale) for matrix in values)
+    return _Covariances(*(_VARIANCE * _joint_window_sum(matrix, image_size) for matrix in outputs))
+
+
+def _joint_window_sum(matrix: np.ndarray, image_size: int | None) -> np.ndarray:
+    """Sums over the taps of a kernel what it sees at one position times what at another."""
+    if image_size is None:
+        return KERNEL**2 * matrix
+    shape = (image_size,) * 4
+    padded = np.pad(matrix.reshape(shape), KERNEL // 2)
+    total = np.zeros(shape)
+    for row in range(KERNEL):
+        rows = slice(row, row + image_size)
+        for column in range(KERNEL):
+            columns = slice(column, column + image_size)
+            total += padded[rows, columns, rows, columns]
+    return total.reshape(matrix.shape)
