@@ -98,6 +98,7 @@ class Programs(NamedTuple):
     """What is compiled once per net.
 
     Attributes:
+      init: (key, images) -> variables at the start.
       loss: (params, data) -> half the mean squared distance of the logits from one-hot labels.
       accuracy: (params, data) -> share of these images, classified by their batch's statistics.
       sharpness: (params, data, start, iterations) -> `Eigenpair`.
@@ -106,6 +107,7 @@ class Programs(NamedTuple):
       steps: by optimiser, (params, optimiser's state, rate, data) -> (params, state, loss).
     """
 
+    init: Callable[..., Params]
     loss: Callable[..., jax.Array]
     accuracy: Callable[..., jax.Array]
     sharpness: Callable[..., Eigenpair]
@@ -129,7 +131,7 @@ def problem(
         norm=norm,
         width=preset.width,
     )
-    params = jax.jit(model.init)(stream_key(seed, "params"), images[:1])["params"]
+    params = programs(model).init(stream_key(seed, "params"), images[:1])["params"]
     head = params["fc8"] | {"kernel": HEAD * params["fc8"]["kernel"]}
     return Problem(model, params | {"fc8": head}, (images, jax.nn.one_hot(labels, 10)))
 
@@ -181,7 +183,8 @@ def programs(model: VGG) -> Programs:
         return jax.jit(step)
 
     steps = {name: stepper(name) for name in STABLE}
-    return Programs(jax.jit(loss), jax.jit(accuracy), sharpness, trace, kernel, steps)
+    init = jax.jit(model.init)
+    return Programs(init, jax.jit(loss), jax.jit(accuracy), sharpness, trace, kernel, steps)
 
 
 def edge_rows(of: Problem, preset: Preset) -> Iterator[Row]:
