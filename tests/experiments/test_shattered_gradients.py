@@ -20,6 +20,8 @@ def test_measures_once_and_redraws(tmp_path, monkeypatch, capsys):
         (measure, "REFERENCE", {True: 64, False: 8}),
         (readout, "ROWS", 1),
         (readout, "DEPTH", 2),
+        (readout, "WIDTH", 32),
+        (readout, "BATCH", 16),
     ):
         monkeypatch.setattr(module, name, value)
     cells = (

@@ -20,7 +20,7 @@ def test_trains_and_redraws(tmp_path, monkeypatch):
         probe_every=1,
         log_every=1,
     )
-    monkeypatch.setitem(VARIANTS, "tiny", ("3-16", "3-32"))
+    monkeypatch.setitem(VARIANTS, "tiny", ("3-32",))
     monkeypatch.setitem(run.PRESETS, "quick", preset)
     assert run.main([f"--out={tmp_path}"]) == 0
     table = select(read_table(tmp_path / "layers.csv.gz"), quantity="activation_grad_rms")

@@ -1,6 +1,5 @@
 """One house style for figures: colours that colour-blind readers tell apart, as PNG."""
 
-import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,11 +38,11 @@ def figure(path: Path, width: float = 8.0, height: float = 4.0) -> Iterator[Figu
     """
     with mpl.rc_context(STYLE):
         drawing = Figure(figsize=(width, height), layout="constrained")
-        FigureCanvasAgg(drawing)
+        canvas = FigureCanvasAgg(drawing)
         yield drawing
-        drawn = io.BytesIO()
-        drawing.savefig(drawn, format="png")
-    _save_with_palette(Image.open(drawn), path.with_suffix(".png"))
+        drawing.dpi = mpl.rcParams["savefig.dpi"]
+        canvas.draw()  # `savefig` goes through the whole figure twice, the first time for its layout
+    _save_with_palette(Image.fromarray(np.asarray(canvas.buffer_rgba())), path.with_suffix(".png"))
 
 
 def _save_with_palette(picture: Image.Image, path: Path) -> None:
