@@ -112,7 +112,7 @@ def test_derivatives_along_a_line():
         )
     )(positions)
     expected = [2 * np.cos(0.5 + 2 * positions), 6 * (1 + 3 * positions)]
-    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
 
 
 def test_autocorrelation_of_known_sequences():

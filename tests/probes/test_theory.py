@@ -195,7 +195,7 @@ def log_ratio(scales: np.ndarray, first: int, last: int) -> float:
 
 @pytest.mark.parametrize("batch", [2, 16])  # 8 and 64 samples: four independent positions an image
 def test_batch_norm_growth_against_a_wide_network(wide, batch):
-    _, gradients = wide(batch, 2, 4, stages=(f"1-{WIDTH} x{DEPTH}",), norm="batch")
+    _, gradients = wide(batch, 2, 8, stages=(f"1-{WIDTH} x{DEPTH}",), norm="batch")
     # Samples of three channels correlate: some layers pass before they do not. The last layer is
     # left out: with a stride behind it, three of four positions get nothing.
     measured = np.exp(log_ratio(gradients, SETTLED, -2) / (DEPTH - 2 - SETTLED))

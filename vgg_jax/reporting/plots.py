@@ -20,6 +20,7 @@ STYLE: dict[Any, Any] = {
     "axes.prop_cycle": cycler(color=COLORS),
     "axes.spines.right": False,
     "axes.spines.top": False,
+    "figure.constrained_layout.use": True,
     "font.size": 10,
     "grid.alpha": 0.3,
     "legend.frameon": False,
@@ -37,11 +38,11 @@ def figure(path: Path, width: float = 8.0, height: float = 4.0) -> Iterator[Figu
       height: inches.
     """
     with mpl.rc_context(STYLE):
-        drawing = Figure(figsize=(width, height), layout="constrained")
+        drawing = Figure(figsize=(width, height))
         canvas = FigureCanvasAgg(drawing)
         yield drawing
         drawing.dpi = mpl.rcParams["savefig.dpi"]
-        canvas.draw()  # `savefig` goes through the whole figure twice, the first time for its layout
+        canvas.draw()  # `savefig` would go through the figure twice, the first time for its layout
     _save_with_palette(Image.fromarray(np.asarray(canvas.buffer_rgba())), path.with_suffix(".png"))
 
 
