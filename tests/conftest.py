@@ -26,6 +26,8 @@ os.environ["XLA_FLAGS"] = " ".join(FLAGS)
 os.environ["JAX_NUM_CPU_DEVICES"] = "4"
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
 os.environ["JAX_TRACEBACK_IN_LOCATIONS_LIMIT"] = "0"  # nobody reads where each operation came from
+# Workers share the cores: NumPy's threads wait for each other, and that is processor time too.
+os.environ["OPENBLAS_NUM_THREADS"] = "1"
 # Traces are many small objects that live long: to go through all of them seldom is enough.
 gc.set_threshold(50_000, 20, 20)
 

@@ -197,6 +197,7 @@ def programs(model: VGG, norm: str) -> tuple[Callable[..., Any], ...]:
 
     @jax.jit
     def measure(variables: Variables, batch: Batch, key: jax.Array) -> dict[str, jax.Array]:
+        @jax.jit  # traced once, for all derivatives
         def loss(params: Any) -> jax.Array:
             return loss_fn(params, variables, batch, key)[0]  # one batch, one draw of the noise
 

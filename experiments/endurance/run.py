@@ -137,14 +137,8 @@ def evaluate(counts: tuple[int, ...]) -> list[dict[str, float]]:
     """Evaluates a net on growing numbers of photos; returns seconds and peak memory of each."""
     rows = []
     with tempfile.TemporaryDirectory() as scratch:
-        workdir = Path(scratch) / "run"
-        options = override_arguments(NET | {"steps": 1, "data.image_size": 32})
-        module = [sys.executable, "-m"]
-        command = [*module, "vgg_jax.train", "--config=configs/vgg16.py:digits", *options]
-        subprocess.run([*command, f"--workdir={workdir}"], stdout=subprocess.DEVNULL, check=True)
         weights = Path(scratch) / "net.safetensors"
-        convert = [*module, "vgg_jax.convert", "--from=run", str(workdir), str(weights)]
-        subprocess.run(convert, stdout=subprocess.DEVNULL, check=True)
+        write_weights(weights)
         rng = np.random.default_rng(0)
         photos, made = Path(scratch) / "photos", 0
         for count in counts:
@@ -158,7 +152,7 @@ def evaluate(counts: tuple[int, ...]) -> list[dict[str, float]]:
             report = Path(scratch) / "report.json"
             arguments = [f"--weights={weights}", f"--folder={photos}", f"--json={report}"]
             with subprocess.Popen(
-                [*module, "vgg_jax.evaluate", *arguments, "--batch_size=256"],
+                [sys.executable, "-m", "vgg_jax.evaluate", *arguments, "--batch_size=256"],
                 stdout=subprocess.DEVNULL,
             ) as process:
                 _, status, usage = os.wait4(process.pid, 0)
@@ -172,6 +166,22 @@ def evaluate(counts: tuple[int, ...]) -> list[dict[str, float]]:
                 }
             )
     return rows
+
+
+def write_weights(path: Path, side: int = 32) -> None:
+    """Writes the net as it is drawn: what an evaluation takes does not depend on training."""
+    import jax
+
+    from vgg_jax.data.preprocessing import Preprocessing
+    from vgg_jax.models import build_model
+    from vgg_jax.weights.store import Weights, save_weights
+
+    classes = tuple(map(str, range(10)))
+    fields = {"stages": NET["model.stages"], "head": "linear", "num_classes": len(classes)}
+    model = build_model(fields, image_size=side)
+    variables = jax.jit(model.init)(jax.random.key(0), np.zeros((1, side, side, 3), np.float32))
+    preprocessing = Preprocessing(resize=side, crop=side, mean=(127.5,) * 3, std=(127.5,) * 3)
+    save_weights(path, Weights(model, variables, preprocessing, classes))
 
 
 def draw(path: Path, picture: Path) -> None:

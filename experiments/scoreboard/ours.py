@@ -10,7 +10,7 @@ import numpy as np
 from experiments.init_gradients.tables import decay, groups, growth
 from experiments.scoreboard.rows import Measured
 from vgg_jax.models import VGG
-from vgg_jax.models.summary import summarize_model
+from vgg_jax.models.summary import Summary, summarize_model
 from vgg_jax.runs.tables import read_table, select
 
 ROOT = Path(__file__).parents[2]
@@ -33,15 +33,17 @@ def ours(family: str, key: str) -> Measured | None:
 
 def parameters(variant: str, norm: str) -> Measured:
     """Returns the number of parameters, in millions."""
-    model = VGG(variant=variant, norm=norm)
-    return Measured.single(summarize_model(model, 224).parameters / 1e6, "vgg_jax/models/vgg.py")
+    return Measured.single(_summary(variant, norm).parameters / 1e6, "vgg_jax/models/vgg.py")
 
 
 def gmacs(variant: str) -> Measured:
     """Returns the multiply-accumulate operations at 224 pixels, in units of 1e9."""
-    return Measured.single(
-        summarize_model(VGG(variant=variant), 224).macs / 1e9, "vgg_jax/models/vgg.py"
-    )
+    return Measured.single(_summary(variant, "none").macs / 1e9, "vgg_jax/models/vgg.py")
+
+
+@functools.cache  # several of theirs are of one network
+def _summary(variant: str, norm: str) -> Summary:
+    return summarize_model(VGG(variant=variant, norm=norm), 224)
 
 
 def first_over_last(

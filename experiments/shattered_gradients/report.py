@@ -1,6 +1,7 @@
 """Tables and the figure, from what is stored; the closed forms beside every measurement."""
 
 import dataclasses
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -147,6 +148,7 @@ def autocorrelations(lines: Measured) -> str:
     return markdown(head, rows, "llrrrrr")
 
 
+@functools.cache  # for the table and for the figure
 def along_line(cell: Cell, depth: int) -> np.ndarray:
     """Returns the closed form at `LAGS`."""
     options = {"scale": LINE_SCALE, "beta": float(cell.beta)} | KINDS[cell.kind]

@@ -13,6 +13,7 @@ def test_keeps_what_a_run_measured_and_redraws(tmp_path, monkeypatch, pytestconf
     monkeypatch.chdir(pytestconfig.rootpath)
     arguments = [argument for argument in TINY if "steps" not in argument]
     arguments += ["--config.steps=2", "--config.log.every_steps=1"]
+    monkeypatch.setenv("JAX_NUM_CPU_DEVICES", "1")  # programs for one device compile sooner
     monkeypatch.setitem(run.RUNS, "digits", arguments)
     assert run.main(["digits", f"--out={tmp_path}"]) == 0
     kept = tmp_path / "digits"

@@ -9,7 +9,9 @@ from vgg_jax.errors import UserError
 from vgg_jax.runs.tables import read_table
 
 TINY = [
+    "--config.data.image_size=8",
     "--config.model.stages=('3-4','3-8')",
+    "--config.model.head=linear",
     "--config.data.batch_size=16",
     "--config.eval.batch_size=100",
     "--config.steps=2",

@@ -18,8 +18,12 @@ def test_measures_once_and_redraws(tmp_path, monkeypatch, capsys):
         (measure, "VGG_INPUTS", 4),
         (measure, "DENSE_INPUTS", 16),
         (measure, "REFERENCE", {True: 64, False: 8}),
+        (measure, "POSITIONS", np.linspace(-2, 2, 128)),
+        (report, "POSITIONS", np.linspace(-2, 2, 128)),
         (readout, "ROWS", 1),
         (readout, "DEPTH", 2),
+        (readout, "WIDTH", 32),
+        (readout, "BATCH", 16),
     ):
         monkeypatch.setattr(module, name, value)
     cells = (

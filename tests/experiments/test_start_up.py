@@ -13,6 +13,7 @@ def test_starts_twice_and_redraws(tmp_path, monkeypatch, pytestconfig):
     monkeypatch.chdir(pytestconfig.rootpath)
     tiny = ["--config=configs/vgg16.py:digits", "--config.model.stages=('3-4','3-4')"]
     tiny += ["--config.data.image_size=8", "--config.model.head=linear"]
+    monkeypatch.setenv("JAX_NUM_CPU_DEVICES", "1")  # programs for one device compile sooner
     monkeypatch.setitem(run.RUNS, "quick", {NAME: tiny})
     assert run.main(["--preset=quick", f"--out={tmp_path}"]) == 0
     seconds = json.loads((tmp_path / "start_up.json").read_text())[NAME]

@@ -25,13 +25,17 @@ KINDS = [
 ]
 
 
+def random(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal(shape, np.float32)
+
+
 # --- Instruments -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("correlation", [0.0, 0.3, 1.0])
 def test_every_two_inputs_correlate_as_asked(correlation):
-    inputs = equicorrelated(jax.random.key(0), 5, (4, 4, 3), correlation)
-    flat = inputs.reshape(5, 48)
+    inputs = jax.jit(lambda c: equicorrelated(jax.random.key(0), 5, (4, 4, 3), c))(correlation)
+    flat = np.asarray(inputs).reshape(5, 48)
     wanted = np.full((5, 5), correlation) + (1 - correlation) * np.eye(5)
     np.testing.assert_allclose(flat @ flat.T / 48, wanted, atol=1e-5)
 
@@ -42,60 +46,73 @@ def test_more_inputs_than_directions():
 
 
 def test_a_linear_network_has_the_same_gradient_everywhere():
-    matrix = jax.random.normal(jax.random.key(0), (6, 3))
-    inputs = jax.random.normal(jax.random.key(1), (4, 6))
+    matrix, inputs = random(6, 3), random(4, 6, seed=1)
     gradients = jax.jit(lambda x: input_gradients(lambda x: x @ matrix, x))(inputs)
-    np.testing.assert_allclose(gradients, jnp.broadcast_to(matrix.T[:, None], (3, 4, 6)), rtol=1e-6)
-    assert float(pair_correlation(gradients)) == pytest.approx(1, abs=1e-6)
-    derivatives = line_derivatives(lambda x: x @ matrix, inputs[0], inputs[1], jnp.arange(5.0))
-    expected = jnp.broadcast_to((inputs[1] @ matrix)[:, None], (3, 5))
+    np.testing.assert_allclose(gradients, np.broadcast_to(matrix.T[:, None], (3, 4, 6)), rtol=1e-6)
+    assert float(jax.jit(pair_correlation)(gradients)) == pytest.approx(1, abs=1e-6)
+    along = jax.jit(lambda a, b: line_derivatives(lambda x: x @ matrix, a, b, jnp.arange(5.0)))
+    derivatives = along(inputs[0], inputs[1])
+    expected = np.broadcast_to((inputs[1] @ matrix)[:, None], (3, 5))
     np.testing.assert_allclose(derivatives, expected, rtol=1e-5)
 
 
 def test_correlation_of_known_gradients_of_any_size():
     """Of three vectors at right angles and at 60 degrees; squares of these leave float32."""
-    vectors = jnp.array([[1.0, 0.0], [0.5, 0.75**0.5], [0.0, 1.0]])
-    scales = jnp.array([1e-30, 1.0, 1e30])[:, None]
+    vectors = np.array([[1.0, 0.0], [0.5, 0.75**0.5], [0.0, 1.0]])
+    scales = np.array([1e-30, 1.0, 1e30])[:, None]
     expected = (0.5 + 0 + 0.75**0.5) / 3
-    assert float(pair_correlation((scales * vectors)[None])) == pytest.approx(expected, rel=1e-6)
+    gradients = (scales * vectors)[None].astype(np.float32)
+    assert float(jax.jit(pair_correlation)(gradients)) == pytest.approx(expected, rel=1e-6)
 
 
 def test_shared_gates_are_the_correlation():
     """Of relu(x) itself the gradients are the gates: two of each three active ones are shared."""
-    inputs = jnp.array([[1.0, 2.0, 3.0, -1.0], [-1.0, 2.0, 3.0, 1.0]])
-    assert float(pair_correlation(input_gradients(jax.nn.relu, inputs))) == pytest.approx(2 / 3)
+    inputs = np.array([[1.0, 2.0, 3.0, -1.0], [-1.0, 2.0, 3.0, 1.0]], np.float32)
+    shared = jax.jit(lambda x: pair_correlation(input_gradients(jax.nn.relu, x)))(inputs)
+    assert float(shared) == pytest.approx(2 / 3)
 
 
 def test_rows_of_own_jacobians_where_inputs_act_on_each_other():
-    matrix = jax.random.normal(jax.random.key(0), (4, 3))
-    inputs = jax.random.normal(jax.random.key(1), (6, 4))
+    matrix, inputs = random(4, 3), random(6, 4, seed=1)
 
     def normalized(x):
         z = jnp.tanh(x @ matrix)
         return (z - z.mean(0)) / z.std(0)
 
-    own = jax.jit(lambda x: own_gradients(normalized, x))(inputs)
-    jacobian = np.asarray(jax.jit(jax.jacobian(normalized))(inputs))  # (N, K, N, 4)
+    def each(x):
+        return jnp.tanh(x @ matrix)
+
+    @jax.jit
+    def measure(x):
+        return (
+            own_gradients(normalized, x),
+            jax.jacobian(normalized)(x),  # (N, K, N, 4)
+            input_gradients(normalized, x),
+            own_gradients(each, x),
+            input_gradients(each, x),
+        )
+
+    own, jacobian, summed, alone, together = map(np.asarray, measure(inputs))
     expected = np.stack([jacobian[i, :, i] for i in range(6)], 1)
     np.testing.assert_allclose(own, expected, atol=1e-5)
     # The sum over a batch behind its normalisation is zero, whatever the inputs.
-    assert float(jnp.max(jnp.abs(own))) > 0.1
-    np.testing.assert_allclose(input_gradients(normalized, inputs), 0, atol=1e-5)
-    alone = own_gradients(lambda x: jnp.tanh(x @ matrix), inputs)
-    together = input_gradients(lambda x: jnp.tanh(x @ matrix), inputs)
+    assert np.max(np.abs(own)) > 0.1
+    np.testing.assert_allclose(summed, 0, atol=1e-5)
     np.testing.assert_allclose(alone, together, rtol=1e-5)
 
 
 def test_derivatives_along_a_line():
-    positions = jnp.linspace(-1, 1, 7)
-    found = line_derivatives(
-        lambda x: jnp.stack([jnp.sin(x[:, 0, 0]), x[:, 0, 1] ** 2], 1),
-        jnp.array([[0.5, 1.0]]),
-        jnp.array([[2.0, 3.0]]),
-        positions,
-    )
+    positions = np.linspace(-1, 1, 7, dtype=np.float32)
+    found = jax.jit(
+        lambda positions: line_derivatives(
+            lambda x: jnp.stack([jnp.sin(x[:, 0, 0]), x[:, 0, 1] ** 2], 1),
+            jnp.array([[0.5, 1.0]]),
+            jnp.array([[2.0, 3.0]]),
+            positions,
+        )
+    )(positions)
     expected = [2 * np.cos(0.5 + 2 * positions), 6 * (1 + 3 * positions)]
-    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
 
 
 def test_autocorrelation_of_known_sequences():
@@ -167,9 +184,8 @@ def test_equal_inputs_have_equal_gradients(kind):
 def test_gradients_of_a_wide_network(kind):
     """Its statistics are frozen at those of independent inputs."""
     width, depth, beta = 512, 2, 0.7
-    keys = jax.random.split(jax.random.key(0), 5)
     scales = (1 / width) ** 0.5, *[(2 / width) ** 0.5] * depth
-    weights = [s * jax.random.normal(k, (width, width)) for k, s in zip(keys, scales, strict=False)]
+    weights = [scale * random(width, width, seed=seed) for seed, scale in enumerate(scales)]
     statistics = []
 
     def forward(x, keep=False):
@@ -182,9 +198,13 @@ def test_gradients_of_a_wide_network(kind):
             z = z + beta * branch if kind["residual"] else branch
         return z[:, :32]
 
-    forward(jax.random.normal(keys[-1], (512, width)), keep=True)
-    inputs = equicorrelated(keys[-2], 16, (width,), 0.5)
-    measured = pair_correlation(input_gradients(forward, inputs))
+    @jax.jit
+    def measure(independent):
+        forward(independent, keep=True)
+        inputs = equicorrelated(jax.random.key(0), 16, (width,), 0.5)
+        return pair_correlation(input_gradients(forward, inputs))
+
+    measured = measure(random(512, width, seed=depth + 1))
     expected = gradient_correlation(0.5, depth, beta=beta, **kind)[-1]
     assert float(measured) == pytest.approx(expected, abs=0.03)
     assert abs(half_gates_law(depth, beta=beta, **kind) - expected) > 0.06

@@ -13,8 +13,6 @@ from collections.abc import Callable
 
 import numpy as np
 
-from vgg_jax.probes.theory import activation_moments
-
 # Quadrature over standard Gaussians: for a smooth function, as exact as float64.
 _NODES = np.linspace(-9, 9, 181)
 _DENSITY = np.exp(-(_NODES**2) / 2) / np.exp(-(_NODES**2) / 2).sum()
@@ -45,8 +43,8 @@ class TanhMeanField:
         """Fixed point q of the mean square of pre-activations: q = w E[tanh(z)^2] + b."""
 
         def excess(q: float) -> float:
-            moments = activation_moments("tanh", np.array(q))
-            return self.weight_variance * float(moments.square) + self.bias_variance - q
+            mean = _mean_square(np.tanh(math.sqrt(q) * _NODES))
+            return self.weight_variance * mean + self.bias_variance - q
 
         return _root(excess, self.bias_variance, self.weight_variance + self.bias_variance)
 
@@ -77,15 +75,20 @@ class TanhMeanField:
         return -1 / math.log(self.slope(1 - self.distance))
 
     def _mean_product(self, function: Callable[[np.ndarray], np.ndarray], c: float) -> float:
+        """E[f(z) f(z')] of an f that is even or odd, z and z' of correlation c."""
         first = math.sqrt(self.square) * _NODES
-        second = c * first[:, None] + math.sqrt(max(0.0, 1 - c**2)) * first
-        return float(_DENSITY @ (function(first) * (function(second) @ _DENSITY)))
+        if c == 1:
+            return _mean_square(function(first))
+        half = slice(len(_NODES) // 2, None)  # -z and -z' have the product of z and z'
+        density = np.r_[_DENSITY[half][0], 2 * _DENSITY[half][1:]]
+        second = c * first[half, None] + math.sqrt(max(0.0, 1 - c**2)) * first
+        return float(density @ (function(first[half]) * (function(second) @ _DENSITY)))
 
 
 def tanh_slope_ratio(square: float) -> float:
     """Returns E[tanh'(z)^4] / E[tanh'(z)^2]^2 for Gaussian z of that mean square: at least 1."""
     slopes = 1 / np.cosh(math.sqrt(square) * _NODES) ** 2
-    return float(_DENSITY @ slopes**4 / (_DENSITY @ slopes**2) ** 2)
+    return _mean_square(slopes**2) / _mean_square(slopes) ** 2
 
 
 def relu_norm_length(weight_variance: float) -> float:
@@ -105,6 +108,11 @@ def relu_distance(layers: np.ndarray | float) -> np.ndarray | float:
     d = 1 - c to d - (2 sqrt(2) / (3 pi)) d^(3/2), so 1 / sqrt(d) grows by sqrt(2) / (3 pi) a layer.
     """
     return 9 * math.pi**2 / (2 * layers**2)
+
+
+def _mean_square(values: np.ndarray) -> float:
+    """Mean square of a function's values at the nodes."""
+    return float(_DENSITY @ values**2)
 
 
 def _root(function: Callable[[float], float], low: float, high: float) -> float:

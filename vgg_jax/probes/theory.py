@@ -74,7 +74,8 @@ def activation_moments(activation: str, q: np.ndarray, pooling: str | None = Non
     weights = weights / weights.sum()
     values, where = np.unique(q, return_inverse=True)
     z = np.sqrt(values)[:, None] * _NODES
-    mean, square = function(z) @ weights, function(z) ** 2 @ weights
+    handed_on = function(z)
+    mean, square = handed_on @ weights, handed_on**2 @ weights
     slope = derivative(z) ** 2 @ weights
     if pooling == "max":
         slope = slope / 4  # one of four gets it all

@@ -1,6 +1,5 @@
 """One house style for figures: colours that colour-blind readers tell apart, as PNG."""
 
-import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +20,7 @@ STYLE: dict[Any, Any] = {
     "axes.prop_cycle": cycler(color=COLORS),
     "axes.spines.right": False,
     "axes.spines.top": False,
+    "figure.constrained_layout.use": True,
     "font.size": 10,
     "grid.alpha": 0.3,
     "legend.frameon": False,
@@ -38,12 +38,12 @@ def figure(path: Path, width: float = 8.0, height: float = 4.0) -> Iterator[Figu
       height: inches.
     """
     with mpl.rc_context(STYLE):
-        drawing = Figure(figsize=(width, height), layout="constrained")
-        FigureCanvasAgg(drawing)
+        drawing = Figure(figsize=(width, height))
+        canvas = FigureCanvasAgg(drawing)
         yield drawing
-        drawn = io.BytesIO()
-        drawing.savefig(drawn, format="png")
-    _save_with_palette(Image.open(drawn), path.with_suffix(".png"))
+        drawing.dpi = mpl.rcParams["savefig.dpi"]
+        canvas.draw()  # `savefig` would go through the figure twice, the first time for its layout
+    _save_with_palette(Image.fromarray(np.asarray(canvas.buffer_rgba())), path.with_suffix(".png"))
 
 
 def _save_with_palette(picture: Image.Image, path: Path) -> None:
