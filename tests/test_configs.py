@@ -64,7 +64,7 @@ def test_config_builds_lowers_and_steps(spec, photos, pytestconfig, monkeypatch)
     run = build(config)
     _, inputs = next(run.feed(0, 1))
     if spec in DEEPER:
-        run.advance.lower(jax.eval_shape(lambda: first_state(run, config)), inputs)
+        run.advance.lower(run.parallel.abstract(run.init_fn), inputs)
         return
     state = first_state(run, config)
     before = jax.device_get(state.params)
