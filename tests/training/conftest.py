@@ -35,7 +35,7 @@ def small_run(pytestconfig, monkeypatch):
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tiny_vgg():
     def make(**fields) -> VGG:
         defaults = {
@@ -50,7 +50,7 @@ def tiny_vgg():
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def batch_of():
     def make(count: int, seed: int = 0) -> dict[str, np.ndarray]:
         rng = np.random.default_rng(seed)
