@@ -31,13 +31,18 @@ def random_images(count: int, size: int = SMALL_SIZE, seed: int = 0) -> jax.Arra
     return jax.random.normal(jax.random.key(seed), (count, size, size, 3))
 
 
+@functools.cache  # by the network's fields: JAX would compile each equal one again
+def _compiled(model: VGG, method: str) -> Any:
+    return quick_jit(getattr(model, method))
+
+
 def init(model: VGG, images: jax.Array, seed: int = 0) -> dict[str, Any]:
-    return quick_jit(model.init)(jax.random.key(seed), images)
+    return _compiled(model, "init")(jax.random.key(seed), images)
 
 
 def forward(model: VGG, variables: Any, images: jax.Array) -> tuple[jax.Array, dict]:
     """Logits and endpoints, not training."""
-    return quick_jit(model.apply)(variables, images)
+    return _compiled(model, "apply")(variables, images)
 
 
 def train_forward(model: VGG, variables: Any, images: jax.Array, seed: int = 1) -> Any:

@@ -1,5 +1,6 @@
 """Parity with PyTorch in float64: logits, loss and every gradient (tests/goldens/README.md)."""
 
+import functools
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -63,11 +64,17 @@ def tree(golden: dict[str, np.ndarray], prefix: str, case: str) -> dict[str, np.
     }
 
 
+@functools.cache  # those of both precisions
+def shapes_of(case: str, images: tuple[int, ...]) -> Any:
+    model = model_of(case, jnp.float32)
+    return jax.eval_shape(model.init, jax.random.key(0), jax.ShapeDtypeStruct(images, jnp.float32))
+
+
 def run(case: str, golden: dict[str, np.ndarray], dtype: Any) -> Result:
     """The same quantities by our network in the given precision."""
     model = model_of(case, dtype)
     images = jnp.asarray(golden["inputs"], dtype)
-    shapes = jax.eval_shape(model.init, jax.random.key(0), images)
+    shapes = shapes_of(case, images.shape)
     target = traverse_util.flatten_dict(shapes["params"], sep="/")
     given = {"params": tree(golden, "params", case), "batch_stats": tree(golden, "stats", case)}
     # A fully connected matrix in (height, width, channel) order is our window kernel, flattened.

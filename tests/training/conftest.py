@@ -35,7 +35,7 @@ def small_run(pytestconfig, monkeypatch):
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tiny_vgg():
     def make(**fields) -> VGG:
         defaults = {
@@ -50,7 +50,7 @@ def tiny_vgg():
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def batch_of():
     def make(count: int, seed: int = 0) -> dict[str, np.ndarray]:
         rng = np.random.default_rng(seed)
@@ -63,8 +63,9 @@ def batch_of():
     return make
 
 
-@pytest.fixture
-def data_config():
+@pytest.fixture(scope="session")
+def augment():
+    """One function for all tests, so that it is traced once, and steps with it can be shared."""
     data = base().data
     data.image_size = SIZE
     data.augment = "pad_crop"
@@ -72,12 +73,7 @@ def data_config():
     data.mean, data.std = (127.0,) * 3, (64.0,) * 3
     data.cutout = 0
     data.color_shift = 0.0
-    return data
-
-
-@pytest.fixture
-def augment(data_config):
-    return jax.jit(make_train_augment(data_config))
+    return jax.jit(make_train_augment(data))
 
 
 @pytest.fixture

@@ -15,12 +15,16 @@ from vgg_jax.training.state import init_variables, new_state
 from vgg_jax.training.steps import TrainLoss, augmented
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def prepared(tiny_vgg, augment, batch_of):
     model = tiny_vgg(norm="batch")
     optimizer = optax.sgd(0.1)
     state = jax.jit(lambda: new_state(init_variables(model, 0, SIZE), optimizer, with_ema=False))()
-    return TrainLoss(model, seed=0), state, augmented(augment, 0, 0, batch_of(4))
+    return (
+        TrainLoss(model, seed=0),
+        state,
+        jax.jit(lambda batch: augmented(augment, 0, 0, batch))(batch_of(4)),
+    )
 
 
 @pytest.mark.parametrize(

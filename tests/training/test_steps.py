@@ -36,17 +36,20 @@ def start(model, *, ema=False, optimizer=SGD):
     return jax.jit(lambda: new_state(init_variables(model, 0, SIZE), optimizer, with_ema=ema))()
 
 
-def step_of(model, augment, *, ema=0.0, **options):
-    return jax.jit(make_train_step(TrainLoss(model, 3, **options), SGD, augment, ema=ema))
-
-
-def as_on(platform, monkeypatch):
-    """Lets a step advance the state as it does on a CPU, or by "default", as on accelerators."""
+@functools.cache  # tests that take the same step compile it once
+def step_of(model, augment, *, ema=0.0, platform="cpu", **options):
+    """The step as on a CPU, or as on the "default" platform, which accelerators have."""
+    train_step = make_train_step(TrainLoss(model, 3, **options), SGD, augment, ema=ema)
 
     def per_platform(*args, cpu, default):
         return cpu(*args) if platform == "cpu" else default(*args)
 
-    monkeypatch.setattr(steps, "per_platform", per_platform)
+    def step(state, batch):
+        with pytest.MonkeyPatch.context() as patch:  # while it is traced
+            patch.setattr(steps, "per_platform", per_platform)
+            return train_step(state, batch)
+
+    return jax.jit(step)
 
 
 def differences(a, b):
@@ -82,13 +85,12 @@ def test_metrics_and_update_are_those_of_the_loss(tiny_vgg, augment, batch_of):
     assert int(new.step) == 1
 
 
-def test_all_platforms_advance_alike(tiny_vgg, augment, batch_of, monkeypatch):
+def test_all_platforms_advance_alike(tiny_vgg, augment, batch_of):
     model, batch = tiny_vgg(norm="batch"), batch_of(8)
     state = start(model, ema=True)
     ended = {}
     for platform in ("cpu", "default"):
-        as_on(platform, monkeypatch)
-        ended[platform], _ = step_of(model, augment, ema=0.9)(state, batch)
+        ended[platform], _ = step_of(model, augment, ema=0.9, platform=platform)(state, batch)
     assert differences(ended["cpu"], ended["default"]) < 1e-6
     assert differences(ended["cpu"].params, state.params) > 1e-6
 
@@ -156,20 +158,17 @@ def test_average_of_parameters(tiny_vgg, augment, batch_of, step, decay):
 
 @pytest.mark.parametrize("platform", ["cpu", "default"])
 @pytest.mark.parametrize("bad", ["loss", "gradient"])
-def test_nothing_moves_once_something_is_not_finite(
-    tiny_vgg, augment, batch_of, bad, platform, monkeypatch
-):
-    as_on(platform, monkeypatch)
+def test_nothing_moves_once_something_is_not_finite(tiny_vgg, augment, batch_of, bad, platform):
     model = tiny_vgg(norm="batch")
     state = start(model, ema=True)
-    params = dict(state.params)
+    params = jax.device_get(state.params)
     if bad == "loss":
-        params["fc8"] = jax.tree.map(lambda p: p * jnp.nan, params["fc8"])
+        params["fc8"] = jax.tree.map(lambda p: np.full_like(p, np.nan), params["fc8"])
     else:  # logits of a finite loss whose gradient's square overflows
-        params["bn1_1"] = jax.tree.map(lambda p: p * 1e30, params["bn1_1"])
-        params["conv1_2"] = jax.tree.map(lambda p: p * 1e30, params["conv1_2"])
+        for layer in ("bn1_1", "conv1_2"):
+            params[layer] = jax.tree.map(lambda p: np.float32(1e30) * p, params[layer])
     broken = state.replace(params=params)
-    step = step_of(model, augment, ema=0.9)
+    step = step_of(model, augment, ema=0.9, platform=platform)
     after, metrics = step(broken, batch_of(8))
     assert not np.isfinite(float(metrics["loss"] + metrics["gradient_norm"]))
     assert not after.healthy
@@ -254,19 +253,19 @@ def test_loss_and_gradient_are_those_of_the_step(
         lambda: new_state(init_variables(model, 0, SIZE), optimizer, with_ema=False)
     )
     batch = parallel.put(batch_of(16))
-    seen = augmented(augment, 3, 0, batch)
 
     @jax.jit
-    def examine(state, seen):
+    def examine(state, batch):
+        seen = augmented(augment, 3, 0, batch)
         return jax.value_and_grad(
             lambda params: loss.of_batch(params, state, seen, {}), has_aux=True
         )(state.params)
 
-    (value, endpoints), gradient = examine(state, seen)
+    (value, endpoints), gradient = examine(state, batch)
     assert endpoints["fc8"].shape == (16, 1, 1, 4)
     # The endpoints are in the order of the batch: they give the loss again.
-    logits = endpoints["fc8"][:, 0, 0]
-    assert float(cross_entropy(logits, seen["label"], 0.1)) == pytest.approx(float(value), rel=1e-5)
+    logits, labels = np.asarray(endpoints["fc8"])[:, 0, 0], np.asarray(batch["label"])
+    assert float(cross_entropy(logits, labels, 0.1)) == pytest.approx(float(value), rel=1e-5)
     _, metrics = step(state, batch)
     assert float(value) == pytest.approx(float(metrics["loss"]), rel=1e-5)
     assert global_norm(gradient) == pytest.approx(float(metrics["gradient_norm"]), rel=1e-4)

@@ -40,7 +40,7 @@ def test_it_initialises_and_classifies():
     model = vgg_jax.create_model("vgg11_bn", num_classes=5, image_size=32, head="cifar", width=0.1)
     images = jnp.ones((2, 32, 32, 3))
     variables = jax.jit(model.init)(jax.random.key(0), images)
-    logits, endpoints = model.apply(variables, images)
+    logits, endpoints = jax.jit(model.apply)(variables, images)
     assert logits.shape == (2, 5)
     assert "bn5_2" in endpoints
 

@@ -4,6 +4,7 @@ import collections
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -11,7 +12,7 @@ from vgg_jax.data.folder import imagenet_classes
 from vgg_jax.data.source import Source
 from vgg_jax.errors import UserError
 from vgg_jax.evaluation.probabilities import dataset_probabilities
-from vgg_jax.evaluation.scoring import accuracies, masked_sums, wilson_interval
+from vgg_jax.evaluation.scoring import Sums, accuracies, masked_sums, wilson_interval
 from vgg_jax.weights.store import Weights
 
 CONFUSIONS_SHOWN = 20
@@ -81,13 +82,18 @@ def accuracy_report(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, 
       {"top1", "top5" (fractions), "loss" (nats), "examples", "top1_correct", "top5_correct",
       "top1_interval", "top5_interval" (95%, fractions)}.
     """
-    scores = jnp.log(jnp.maximum(probabilities, np.finfo(np.float32).tiny))
-    sums = masked_sums(scores, jnp.asarray(labels), jnp.ones(len(labels), bool))
+    sums = _sums(probabilities, labels)
     report: dict[str, Any] = accuracies({k: float(v) for k, v in sums.items()}, len(labels))
     for name in ("top1", "top5"):
         report[f"{name}_correct"] = int(sums[name])
         report[f"{name}_interval"] = wilson_interval(int(sums[name]), len(labels))
     return report
+
+
+@jax.jit  # one program, where there would be thirty
+def _sums(probabilities: jax.Array, labels: jax.Array) -> Sums:
+    scores = jnp.log(jnp.maximum(probabilities, np.finfo(np.float32).tiny))
+    return masked_sums(scores, labels, jnp.ones(len(labels), bool))
 
 
 def per_class(

@@ -65,6 +65,7 @@ class Parallel:
 
     def init(self, init_fn: Callable[[], TrainState]) -> TrainState:
         """Returns the state that `init_fn` makes, placed on the devices."""
+        init_fn = jax.jit(init_fn, inline=True)  # traced once, for the shapes and for the program
         shardings = self._shardings(jax.eval_shape(init_fn))
         options = on_cpu(DRAWING, self._platform)
         return jax.jit(init_fn, out_shardings=shardings, compiler_options=options)()
