@@ -37,9 +37,11 @@ def start(model, *, ema=False, optimizer=SGD):
 
 
 @functools.cache  # tests that take the same step compile it once
-def step_of(model, augment, *, ema=0.0, platform="cpu", **options):
-    """The step as on a CPU, or as on the "default" platform, which accelerators have."""
+def step_of(model, augment, *, ema=0.0, platform=None, **options):
+    """The step as it is here; or as on a "cpu", or by "default", as on accelerators."""
     train_step = make_train_step(TrainLoss(model, 3, **options), SGD, augment, ema=ema)
+    if platform is None:
+        return jax.jit(train_step)
 
     def per_platform(*args, cpu, default):
         return cpu(*args) if platform == "cpu" else default(*args)
