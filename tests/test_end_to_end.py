@@ -95,7 +95,7 @@ def test_killed_at_random_moments_ends_bit_identical(finished, tmp_path):
     rng = random.Random(seed)
     print("seed of the moments:", seed)
     workdir = tmp_path / "killed"
-    for step in sorted(rng.sample(range(1, STEPS), 2)):
+    for step in sorted(rng.sample(range(1, STEPS), 3)):
         process = start(*TINY, "--config.log.every_steps=1", f"--workdir={workdir}")
         wait_for_step(workdir, step, process)
         time.sleep(rng.uniform(0, 0.3))

@@ -100,7 +100,8 @@ def test_cells_in_any_order_measure_the_same(monkeypatch):
         Cell("tiny", init, norm, activation, pooling, "noise", 4)
         for init in ("orthogonal", "lsuv")
         for norm in ("none", "batch")
-        for activation, pooling in (("relu", "max"), ("tanh", "max"), ("relu", "average"))
+        for activation in ("relu", "tanh")
+        for pooling in ("max", "average")
     ]
 
     def measured(order):
