@@ -6,6 +6,7 @@ import struct
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -73,11 +74,27 @@ def metrics(workdir: Path) -> list[dict]:
 
 def wait_for_step(workdir: Path, step: int, process: subprocess.Popen) -> None:
     path = workdir / "metrics.jsonl"
+
+    def reached() -> bool:
+        return path.exists() and any(line["step"] >= step for line in complete_lines(path))
+
+    _wait_until(reached, process)
+
+
+def wait_for_checkpoint(workdir: Path, step: int, process: subprocess.Popen) -> None:
+    """Waits until one is whole: a step that is told may still be on its way to the disk."""
+    _wait_until(lambda: any(saved >= step for saved in checkpoints(workdir)), process)
+
+
+def _wait_until(reached: Callable[[], bool], process: subprocess.Popen) -> None:
     deadline = time.monotonic() + 600
-    while time.monotonic() < deadline and process.poll() is None:
-        if path.exists() and any(line["step"] >= step for line in complete_lines(path)):
-            return
+    while time.monotonic() < deadline and process.poll() is None and not reached():
         time.sleep(0.02)
+
+
+def checkpoints(workdir: Path) -> list[int]:
+    """Returns the steps of those that are whole."""
+    return [int(path.name) for path in workdir.glob("checkpoints/*") if path.name.isdecimal()]
 
 
 def complete_lines(path: Path) -> list[dict]:

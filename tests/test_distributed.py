@@ -14,7 +14,16 @@ import numpy as np
 import pytest
 
 from experiments.fault_injection.victim import write_photos
-from tests.short_runs import ROOT, arrays, metrics, start, train, wait_for_step
+from tests.short_runs import (
+    ROOT,
+    arrays,
+    checkpoints,
+    metrics,
+    start,
+    train,
+    wait_for_checkpoint,
+    wait_for_step,
+)
 from vgg_jax.distributed import EXIT_LOST_PROCESS, HEARTBEAT_SECONDS, is_peer_lost
 from vgg_jax.train import EXIT_NON_FINITE, EXIT_STORAGE
 
@@ -190,7 +199,7 @@ def test_killed_then_stopped_then_finished_by_one_process(alone, tmp_path):
     # pmap, killed.
     often = ["--config.parallel.mode=pmap", "--config.checkpoint.every_steps=4"]
     processes = start_two(*LSUV, *often, f"--workdir={workdir}")
-    wait_for_step(workdir, 12, processes[0])
+    wait_for_checkpoint(workdir, 8, processes[0])
     processes[1].kill()
     _, err = processes[0].communicate(timeout=HEARTBEAT_SECONDS + 60)
     processes[1].communicate()
@@ -242,10 +251,6 @@ def test_killed_then_stopped_then_finished_by_one_process(alone, tmp_path):
     for step, line in evaluations(workdir).items():
         assert line["eval/examples"] == 359
         assert line["eval/top1"] == pytest.approx(expected[step]["eval/top1"], abs=1.5 / 359)
-
-
-def checkpoints(workdir: Path) -> list[int]:
-    return [int(p.name) for p in (workdir / "checkpoints").iterdir() if p.name.isdigit()]
 
 
 def test_what_stops_one_process_at_the_start_stops_all(tmp_path):

@@ -11,7 +11,17 @@ import time
 
 import pytest
 
-from tests.short_runs import ROOT, TINY, arrays, metrics, start, train, wait_for_step
+from tests.short_runs import (
+    ROOT,
+    TINY,
+    arrays,
+    checkpoints,
+    metrics,
+    start,
+    train,
+    wait_for_checkpoint,
+    wait_for_step,
+)
 from vgg_jax.cli import run_command
 from vgg_jax.train import main
 
@@ -62,6 +72,7 @@ def test_a_second_process_is_refused_and_a_folder_that_goes_is_noticed(running, 
     assert len(err.splitlines()) == 1
     assert process.poll() is None  # the first one has noticed nothing
 
+    wait_for_checkpoint(workdir, 4, process)
     workdir.rename(tmp_path / "elsewhere")
     _, err = process.communicate(timeout=60)
     assert process.returncode == 5, err
@@ -71,8 +82,7 @@ def test_a_second_process_is_refused_and_a_folder_that_goes_is_noticed(running, 
     # Brought back, it goes on.
     shutil.rmtree(workdir, ignore_errors=True)
     (tmp_path / "elsewhere").rename(workdir)
-    saved = [path.name for path in (workdir / "checkpoints").iterdir() if path.name.isdecimal()]
-    last, told = max(map(int, saved)), metrics(workdir)[-1]["step"]
+    last, told = max(checkpoints(workdir)), metrics(workdir)[-1]["step"]
     resumed = start(*LONG, f"--workdir={workdir}")
     wait_for_step(workdir, told + 1, resumed)
     resumed.send_signal(signal.SIGTERM)
