@@ -86,6 +86,9 @@ def compute(
 ) -> dict[str, float]:
     """Computes the features of photos at a scale that are not there yet.
 
+    Processes with one cache share the work: each goes through the photos in an order of its own,
+    and passes by what another one has stored meanwhile.
+
     Args:
       cache: where they are stored, after every batch.
       weights: of the network.
@@ -101,8 +104,12 @@ def compute(
     there = len(files) - len(missing)
     print(f"{name}, scale {scale}: {there} of {len(files)} photos are there", flush=True)
     batches = list(_batches(cache.photos, missing, scale, 2 ** len(weights.model.conv_stages)))
+    computed = 0
     for number in show_progress(range(len(batches)), "group"):
         batch = batches[number]
+        if not cache.missing(scale, batch):
+            continue
+        computed += len(batch)
         values, _ = pooled_endpoints(
             weights,
             Subset(cache.photos, np.array([cache.photos.files.index(file) for file in batch])),
@@ -115,7 +122,7 @@ def compute(
             cache.save(scale, file, features)
     return {
         "scale": scale,
-        "photos": len(missing),
+        "photos": computed,
         "wall_seconds": round(time.perf_counter() - wall, 1),
         "cpu_seconds": round(time.process_time() - cpu, 1),
     }
@@ -126,7 +133,8 @@ def _batches(
 ) -> Iterator[list[str]]:
     """Yields photos whose views have one shape, a power of two of them while there are enough.
 
-    The order of the batches is drawn, so that the time left is told from an average.
+    The order of the batches is drawn, so that the time left is told from an average and processes
+    do not meet.
     """
     by_shape: dict[tuple[int, int], list[str]] = {}
     for file in files:
@@ -138,7 +146,7 @@ def _batches(
         most = max(1, BATCH_PIXELS // (height * width))
         size = 1 << (most.bit_length() - 1)
         batches += [members[start : start + size] for start in range(0, len(members), size)]
-    for index in np.random.default_rng(0).permutation(len(batches)):
+    for index in np.random.default_rng(os.getpid()).permutation(len(batches)):
         yield batches[index]
 
 
