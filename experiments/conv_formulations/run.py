@@ -1,22 +1,26 @@
 """Times every formulation of the convolution at every layer shape of VGG-16 on a CPU.
 
-    python -m experiments.conv_formulations.run [--preset=smallest|quick|full] [--out=DIR]
-    python -m experiments.conv_formulations.run --redraw [--out=DIR]
+    python -m experiments.conv_formulations.run [layers] [--preset=smallest|quick|full] [--out=DIR]
+    python -m experiments.conv_formulations.run loops [--preset=smallest|full] [--out=DIR]
+    python -m experiments.conv_formulations.run [layers|loops] --redraw [--out=DIR]
 
 Writes `layers.csv`, a line per layer, direction (forward pass, gradient with respect to the images,
 gradient with respect to the kernel) and formulation; `table.md`, the speed of every formulation and
 that of the chosen one as a share of a matrix product's; and `record.json`. `--redraw` only writes
 the table again. `smallest` takes seconds and tests the code: its shapes are too small to compare.
+`loops` times the library's gradients by themselves and in the body of a loop, and writes
+`loops.csv`, `table.md` and `record.json` into the folder `loops`.
 """
 
 import dataclasses
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from experiments.conv_formulations import loops
 from vgg_jax.cli import run_command
 from vgg_jax.ops import conv
 from vgg_jax.runs.experiments import ExperimentParser, stored
@@ -31,16 +35,23 @@ class Preset:
     Attributes:
       workloads: (image size, batch size) of each network.
       stages: (channels, layers) of each stage; a max-pool halves the map between two stages.
+      loops: (batch size, map, channels) that are timed in the body of a loop.
       rounds: how often everything is timed.
     """
 
     workloads: Sequence[tuple[int, int]]
     stages: Sequence[tuple[int, int]] = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
+    loops: Sequence[tuple[int, int, int]] = (
+        (256, 32, 8),
+        (256, 16, 16),
+        (64, 16, 64),
+        (64, 8, 256),
+    )
     rounds: int = 5
 
 
 PRESETS = {
-    "smallest": Preset([(4, 2)], [(4, 1)], rounds=1),
+    "smallest": Preset([(4, 2)], [(4, 1)], [(2, 4, 3)], rounds=1),
     "quick": Preset([(32, 16)]),
     "full": Preset([(32, 128), (224, 8)]),
 }
@@ -58,26 +69,38 @@ Row = dict[str, Any]
 def main(argv: list[str]) -> int:
     """Runs the command line; returns its exit status."""
     parser = ExperimentParser(__file__, __doc__, presets=[*PRESETS])
+    parser.add_argument("part", nargs="?", choices=PARTS, default="layers")
     arguments = parser.parse_args(argv)
-    path = arguments.out / "layers.csv"
+    part = PARTS[arguments.part]
+    out = arguments.out / part.folder
+    path = out / f"{arguments.part}.csv"
     if not arguments.redraw:
-        arguments.out.mkdir(parents=True, exist_ok=True)
-        record = Record(arguments.out, parser.module, argv)
-        rows: list[Row] = []
-        preset = PRESETS[arguments.preset]
-        for image_size, batch_size in preset.workloads:
-            for shape in layer_shapes(image_size, batch_size, preset.stages):
-                for direction in DIRECTIONS:
-                    measured = measure(shape, direction, preset.rounds)
-                    rows += [{"image_size": image_size} | row for row in measured]
-                    print(markdown_line(table_line(measured)), flush=True)
-        write_table(path, rows, COLUMNS)
+        out.mkdir(parents=True, exist_ok=True)
+        record = Record(out, parser.module, argv)
+        write_table(path, part.measure(PRESETS[arguments.preset]), part.columns)
         record.write()
-    layers: dict[tuple, list[Row]] = {}
-    for row in table_rows(read_table(stored(path))):
-        layers.setdefault(tuple(row[name] for name in LAYER), []).append(row)
-    (arguments.out / "table.md").write_text(markdown(HEAD, map(table_line, layers.values())))
+    (out / "table.md").write_text(part.table(table_rows(read_table(stored(path)))))
     return 0
+
+
+def measure_layers(preset: Preset) -> list[Row]:
+    """Times every formulation at every layer; prints the table's lines on the way."""
+    rows: list[Row] = []
+    for image_size, batch_size in preset.workloads:
+        for shape in layer_shapes(image_size, batch_size, preset.stages):
+            for direction in DIRECTIONS:
+                measured = measure(shape, direction, preset.rounds)
+                rows += [{"image_size": image_size} | row for row in measured]
+                print(markdown_line(table_line(measured)), flush=True)
+    return rows
+
+
+def layers_table(rows: list[Row]) -> str:
+    """Returns the table of all layers."""
+    layers: dict[tuple, list[Row]] = {}
+    for row in rows:
+        layers.setdefault(tuple(row[name] for name in LAYER), []).append(row)
+    return markdown(HEAD, map(table_line, layers.values()))
 
 
 def layer_shapes(
@@ -176,6 +199,26 @@ def table_line(rows: list[Row]) -> list[str]:
         f"{float(chosen['fraction_of_product']):.0%}",
         *(f"{rates[name]:.0f}" if name in rates else "" for name in names),
     ]
+
+
+class Part(NamedTuple):
+    """What is measured: how, the columns stored, the table of them, and the folder for both."""
+
+    measure: Callable[[Preset], list[Row]]
+    columns: Sequence[str]
+    table: Callable[[list[Row]], str]
+    folder: str
+
+
+PARTS = {
+    "layers": Part(measure_layers, COLUMNS, layers_table, ""),
+    "loops": Part(
+        lambda preset: loops.measure(preset.loops, preset.rounds),
+        loops.COLUMNS,
+        loops.table,
+        "loops",
+    ),
+}
 
 
 if __name__ == "__main__":

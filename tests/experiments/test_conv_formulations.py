@@ -3,6 +3,7 @@
 import csv
 import json
 
+from experiments.conv_formulations.loops import FORMS
 from experiments.conv_formulations.run import DIRECTIONS, FORMULATIONS, main
 
 
@@ -29,3 +30,20 @@ def test_times_every_formulation_and_redraws(tmp_path):
     (tmp_path / "table.md").unlink()
     assert main(["--redraw", f"--out={tmp_path}"]) == 0
     assert (tmp_path / "table.md").read_text() == table
+
+
+def test_times_gradients_in_a_loop_and_redraws(tmp_path):
+    arguments = ["loops", f"--out={tmp_path}"]
+    assert main([*arguments, "--preset=smallest"]) == 0
+    with (tmp_path / "loops" / "loops.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["direction"], row["axes"]) for row in rows] == [
+        (direction, form) for direction in ("images", "kernel") for form in FORMS
+    ]
+    assert all(float(row[name]) > 0 for row in rows for name in ("milliseconds", "in_a_loop"))
+    table = tmp_path / "loops" / "table.md"
+    text = table.read_text()
+    assert text.count("| 2x4x4 | 3 |") == 2
+    table.unlink()
+    assert main([*arguments, "--redraw"]) == 0
+    assert table.read_text() == text

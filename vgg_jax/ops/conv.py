@@ -21,6 +21,7 @@ import numpy as np
 from jax import lax
 from jax.custom_derivatives import SymbolicZero
 
+from vgg_jax.ops.canonical import convolve
 from vgg_jax.ops.platforms import per_platform
 
 Shape = tuple[int, ...]
@@ -89,9 +90,14 @@ def _per_backend(
         return convolve(images.astype(dtype), kernel.astype(dtype)).astype(images.dtype)
 
     if not _suits_row_groups(images.shape, kernel.shape):
-        return per_platform(images, kernel, cpu=on_cpu, default=library)
+        return per_platform(images, kernel, cpu=on_cpu, default=_on_accelerators)
     on_gpu = jax.checkpoint(row_groups)
-    return per_platform(images, kernel, cpu=on_cpu, tpu=library, default=on_gpu)
+    return per_platform(images, kernel, cpu=on_cpu, tpu=_on_accelerators, default=on_gpu)
+
+
+def _on_accelerators(images: jax.Array, kernel: jax.Array) -> jax.Array:
+    axes = ("NHWC", "HWIO", "NHWC")
+    return lax.conv_general_dilated(images, kernel, (1, 1), "SAME", dimension_numbers=axes)
 
 
 # The choice on a CPU, and in comments why: GFLOP/s (those of the whole kernel at every position) of
@@ -157,9 +163,9 @@ def _suits_winograd(images: Shape, kernel: Shape) -> bool:
 
 
 def library(images: jax.Array, kernel: jax.Array) -> jax.Array:
-    return lax.conv_general_dilated(
-        images, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
-    )
+    """XLA's own convolution."""
+    half = kernel.shape[0] // 2
+    return convolve(images, kernel, ((half, half), (half, half)))
 
 
 def taps(images: jax.Array, kernel: jax.Array) -> jax.Array:
