@@ -3,9 +3,10 @@
 XLA brings the axes of a convolution into the order that its fast CPU code asks for, but only in a
 program's entry computation. In the body of a loop (`lax.scan`, `lax.map`: several steps per
 dispatch, accumulated gradients, products with a Hessian) the gradients that JAX derives keep theirs
-and become plain loops: 3 to 6 times slower with respect to the images, 6 to 36 times with respect
-to the kernel. Here both gradients exchange the axes of their operands beforehand, and so are
-convolutions of the same kind; derivatives of any order stay fast. The bits are the same.
+and become plain loops: 3 to 15 times slower with respect to the images, 30 to 200 times with
+respect to the kernel (experiments/conv_formulations, `loops`). Here both gradients exchange the
+axes of their operands beforehand, and so are convolutions of the same kind; derivatives of any
+order stay fast. The bits are the same.
 """
 
 from typing import Any
