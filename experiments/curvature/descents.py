@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import itertools
 import math
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -54,7 +53,8 @@ class Preset:
       images: all of them are every step's batch.
       seeds: number of them.
       steps: of a descent.
-      every: steps between two measurements of the sharpness.
+      every: steps between two measurements of the sharpness; the trace is measured at each
+        quarter of a descent.
       thresholds: sharpness at which a descent is no longer stable, over the one at its start.
       rate_steps: steps after which a rate counts as one that trains.
       factors: rates that are tried, times 1 / sharpness at the start.
@@ -75,7 +75,7 @@ class Preset:
 FACTORS = tuple(float(2 ** (n / 2)) for n in range(15))  # 1 to 128
 PRESETS = {
     "quick": Preset((("3-8", "3-16"),), 1.0, 8, 128, 3, 800, 40, (1.0,), 60, FACTORS),
-    "full": Preset(("A", "D"), 1 / 8, 32, 1000, 3, 1000, 25, (1.0, 2.0), 100, FACTORS),
+    "full": Preset(("A", "D"), 1 / 8, 32, 256, 3, 600, 30, (1.0,), 200, FACTORS),
 }
 
 
@@ -92,6 +92,12 @@ class Problem:
     model: VGG
     params: Params
     data: Data
+
+    @functools.cached_property
+    def sharpness(self) -> Eigenpair:
+        """At the start."""
+        start = normal_like(self.params)
+        return programs(self.model).sharpness(self.params, self.data, start, FIRST_ITERATIONS)
 
 
 class Programs(NamedTuple):
@@ -187,65 +193,68 @@ def programs(model: VGG) -> Programs:
     return Programs(init, jax.jit(loss), jax.jit(accuracy), sharpness, trace, kernel, steps)
 
 
-def edge_rows(of: Problem, preset: Preset) -> Iterator[Row]:
-    """Descends with every optimiser at rates whose thresholds are multiples of the sharpness.
+def edge_rows(of: Problem, preset: Preset, name: str, threshold: float) -> Iterator[Row]:
+    """Descends at the rate whose limit is a multiple of the sharpness at the start.
+
+    Args:
+      of: where to start.
+      preset: how long, and how often to measure.
+      name: of the optimiser.
+      threshold: limit over sharpness at the start. The limit is the sharpness at which a
+        quadratic function is no longer stable.
 
     Yields:
-      {"optimizer", "threshold", "rate", "limit", "step", "quantity", "value"}: sharpness, trace,
-      loss, accuracy and the norm of the parameters along each descent, until its loss is not
-      finite. "limit" is the sharpness at which a quadratic function is no longer stable.
+      {"rate", "limit", "step", "quantity", "value"}: sharpness, trace, loss, accuracy and the norm
+      of the parameters along the descent, until its loss is not finite.
     """
     run, data = programs(of.model), of.data
-    first = run.sharpness(of.params, data, normal_like(of.params), FIRST_ITERATIONS)
-    for threshold, (name, stable) in itertools.product(preset.thresholds, STABLE.items()):
-        limit = threshold * float(first.value)
-        rate = stable / limit
-        params, opt_state = of.params, optimizer(name).init(of.params)
-        found = first
-        for done in range(preset.steps + 1):
-            if done % preset.every == 0:
-                loss = float(run.loss(params, data))
-                if not math.isfinite(loss):
-                    break
-                if done:
-                    found = run.sharpness(params, data, found.vector, ITERATIONS)
-                measured = {
-                    "sharpness": found.value,
-                    "residual": found.residual,
-                    "trace": run.trace(params, data, stream_key(0, "signs", done))[0],
-                    "loss": loss,
-                    "accuracy": run.accuracy(params, data),
-                    "norm": global_norm(params),
-                }
-                constants = {"optimizer": name, "threshold": threshold, "rate": rate}
-                constants |= {"limit": limit, "step": done}
-                for quantity, value in measured.items():
-                    yield constants | {"quantity": quantity, "value": float(value)}
-            params, opt_state, _ = run.steps[name](params, opt_state, rate, data)
+    found = of.sharpness
+    limit = threshold * float(found.value)
+    rate = STABLE[name] / limit
+    params, opt_state = of.params, optimizer(name).init(of.params)
+    for done in range(preset.steps + 1):
+        if done % preset.every == 0:
+            loss = float(run.loss(params, data))
+            if not math.isfinite(loss):
+                break
+            if done:
+                found = run.sharpness(params, data, found.vector, ITERATIONS)
+            measured = {
+                "sharpness": found.value,
+                "residual": found.residual,
+                "loss": loss,
+                "accuracy": run.accuracy(params, data),
+                "norm": global_norm(params),
+            }
+            if done % (preset.steps // 4) == 0:
+                measured["trace"] = run.trace(params, data, stream_key(0, "signs", done))[0]
+            for quantity, value in measured.items():
+                constants = {"rate": rate, "limit": limit, "step": done}
+                yield constants | {"quantity": quantity, "value": float(value)}
+        params, opt_state, _ = run.steps[name](params, opt_state, rate, data)
 
 
 def rate_rows(of: Problem, preset: Preset) -> Iterator[Row]:
-    """Tries gradient descent at growing rates.
+    """Tries gradient descent at growing rates, until one fails after one that trained.
 
     Yields:
       {"factor", "rate", "loss", "trains"}: rate times sharpness at the start, the rate, the last
       loss, and whether it trains.
     """
     run, data = programs(of.model), of.data
-    start = normal_like(of.params)
-    first = float(run.sharpness(of.params, data, start, FIRST_ITERATIONS).value)
     name = "gradient descent"
+    trained = False
     for factor in preset.factors:
         params, state = of.params, optimizer(name).init(of.params)
+        rate = factor / float(of.sharpness.value)
         for _ in range(preset.rate_steps):
-            params, state, _ = run.steps[name](params, state, factor / first, data)
+            params, state, _ = run.steps[name](params, state, rate, data)
         loss = float(run.loss(params, data))
-        yield {
-            "factor": factor,
-            "rate": factor / first,
-            "loss": loss,
-            "trains": int(math.isfinite(loss) and loss < TRAINS * GUESSING),
-        }
+        trains = math.isfinite(loss) and loss < TRAINS * GUESSING
+        yield {"factor": factor, "rate": rate, "loss": loss, "trains": int(trains)}
+        if trained and not trains:
+            return
+        trained |= trains
 
 
 def scale_rows(of: Problem) -> Iterator[Row]:

@@ -62,8 +62,9 @@ def rates_table(rates: Table) -> str:
             of = select(chosen, seed=seed)
             works = of["trains"].astype(int) == 1
             factors = of["factor"].astype(float)
-            first_failure = factors[~works].min(initial=np.inf)
-            best = factors[works & (factors < first_failure)].max(initial=0)
+            first = factors[works].min(initial=np.inf)
+            too_large = factors[~works & (factors > first)].min(initial=np.inf)
+            best = factors[works & (factors < too_large)].max(initial=0)
             largest.append(best)
             absolute.append(of["rate"].astype(float)[factors == best].max(initial=0))
         lines.append(

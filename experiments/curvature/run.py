@@ -9,14 +9,17 @@ on squared error; the largest rate that trains; and what the size of the weights
 command resumes. Writes edge.csv.gz, rates.csv, scale.csv, table.md, edge.png and record.json.
 """
 
+import functools
 import itertools
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from experiments.curvature import figures
 from experiments.curvature.descents import (
     PRESETS,
+    STABLE,
     Preset,
     Problem,
     edge_rows,
@@ -27,7 +30,7 @@ from experiments.curvature.descents import (
 from vgg_jax.cli import run_command
 from vgg_jax.runs.experiments import ExperimentParser, stored
 from vgg_jax.runs.record import Record
-from vgg_jax.runs.tables import read_table, table_rows, write_table
+from vgg_jax.runs.tables import read_table, select, table_rows, write_table
 from vgg_jax.xla import enable_compilation_cache
 
 KEYS = ("net", "norm", "seed")
@@ -56,24 +59,31 @@ def main(argv: list[str]) -> int:
 
 
 def measure(preset: Preset, data_dir: str | None, out: Path) -> None:
-    """Measures what the tables in `out` lack, net by net, and writes them after each."""
-    parts: dict[str, Callable[[Problem], Iterable[dict[str, Any]]]] = {
-        "scale.csv": scale_rows,
-        "rates.csv": lambda of: rate_rows(of, preset),
-        "edge.csv.gz": lambda of: edge_rows(of, preset),
-    }
-    for seed, net, norm in itertools.product(range(preset.seeds), preset.nets, ("none", "batch")):
-        label = net if isinstance(net, str) else " ".join(net)
-        for name, part in parts.items():
-            path = out / name
-            rows = table_rows(read_table(path)) if path.exists() else []
-            if (label, norm, seed) in {(row["net"], row["norm"], row["seed"]) for row in rows}:
-                continue
-            of = problem(net, norm, seed, preset, data_dir)
-            constants = {"net": label, "norm": norm, "seed": seed}
-            rows += [constants | row for row in part(of)]
-            write_table(path, rows, TABLES[name])
-            print(f"seed {seed}, net {label}, norm {norm}: {name}", flush=True)
+    """Measures what the tables in `out` lack, net by net, and writes them after each part."""
+    for net, seed, norm in itertools.product(preset.nets, range(preset.seeds), figures.NORMS):
+        of = functools.cache(partial(problem, net, norm, seed, preset, data_dir))
+        cell = {"net": net if isinstance(net, str) else " ".join(net), "norm": norm, "seed": seed}
+        _add(out / "scale.csv", cell, of, scale_rows)
+        _add(out / "rates.csv", cell, of, partial(rate_rows, preset=preset))
+        for threshold, name in itertools.product(preset.thresholds, STABLE):
+            descent = cell | {"optimizer": name, "threshold": f"{threshold:g}"}
+            rows = partial(edge_rows, preset=preset, name=name, threshold=threshold)
+            _add(out / "edge.csv.gz", descent, of, rows)
+
+
+def _add(
+    path: Path,
+    cell: dict[str, Any],
+    of: Callable[[], Problem],
+    measured: Callable[[Problem], Iterable[dict[str, Any]]],
+) -> None:
+    """Adds to a table the rows of a cell, unless it has them."""
+    table = read_table(path) if path.exists() else {}
+    if table and len(select(table, **cell)["net"]):
+        return
+    rows = [*table_rows(table), *(cell | row for row in measured(of()))]
+    write_table(path, rows, TABLES[path.name])
+    print(f"{path.name}: {', '.join(map(str, cell.values()))}", flush=True)
 
 
 if __name__ == "__main__":
