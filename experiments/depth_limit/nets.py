@@ -53,6 +53,7 @@ class Net:
         first convolution times blocks^(-1/2), which is L^(-1/(2m-2)) with m = 2 convolutions to a
         branch, and the last one zero. Their scalar biases and multipliers are left out (every
         convolution has a bias here), and the classifier is not zero, so that gradients exist.
+      periodic: whether maps continue on the other side; else with zeros.
     """
 
     layers: int
@@ -63,6 +64,7 @@ class Net:
     norm: str = "none"
     residual: bool = False
     fixup: bool = False
+    periodic: bool = False
 
     @property
     def blocks(self) -> int:
@@ -154,20 +156,26 @@ def forward(
         for i in range(CONVOLUTIONS):
             layer = {name: values[i] for name, values in layers.items()}
             seen, used = activated(out, layer, None if moments is None else moments[i])
-            convolved = patches(seen, layer["kernel"]) + layer["bias"]
+            convolved = convolve(seen, layer)
             out = convolved if keep is None else jnp.where(keep[i], convolved, out)
             found.append(used)
         if net.residual:
             out = x + (out if keep is None else jnp.where(keep.any(), out, 0))
         return out if nudge is None else out + nudge, jnp.stack(found)
 
+    def convolve(x: jax.Array, layer: Params) -> jax.Array:
+        if net.periodic:
+            x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="wrap")
+        convolved = patches(x, layer["kernel"])
+        return (convolved[:, 1:-1, 1:-1] if net.periodic else convolved) + layer["bias"]
+
     def halved(x: jax.Array) -> jax.Array:
         return max_pool(x) if net.halve else x
 
     given = statistics or dict.fromkeys(("second", "blocks", "head"))
-    x = halved(patches(images, params["first"]["kernel"]) + params["first"]["bias"])
+    x = halved(convolve(images, params["first"]))
     seen, second = activated(x, params["second"], given["second"])
-    x = halved(patches(seen, params["second"]["kernel"]) + params["second"]["bias"])
+    x = halved(convolve(seen, params["second"]))
     if nudges is not None:
         x = x + nudges[0]
     # Recomputed in the backward pass: the maps of all blocks and runs would leave the caches.

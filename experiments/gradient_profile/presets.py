@@ -5,7 +5,9 @@ import dataclasses
 from experiments.depth_limit.presets import PRESETS as BASE
 from experiments.depth_limit.presets import Preset
 
-SEEDS = {"quick": 3, "full": 5, "cifar10": 4}  # of the coherence of gradients
+# Of the coherence of gradients.
+SEEDS = {"quick": 3, "full": 5, "cifar10": 4}
+CHANNELS = {"quick": 8, "full": 32, "cifar10": 32}
 
 PRESETS: dict[str, Preset] = {
     "quick": dataclasses.replace(BASE["quick"], layers=(19,)),

@@ -18,7 +18,6 @@ from experiments.depth_limit.report import (
     profile_of,
     speed_cell,
     trained,
-    widest,
 )
 from experiments.gradient_profile.arms import ARMS
 from experiments.gradient_profile.coherence import CORRELATION
@@ -29,8 +28,9 @@ from vgg_jax.runs.tables import Table, markdown, mean_interval, read_table, sele
 RUNS, COHERENCE = "runs.csv", "coherence.csv"
 COLUMNS = {
     RUNS: ("arm", *base_report.COLUMNS[base_report.RUNS][1:]),
-    COHERENCE: ("kind", "layers", "seed", "value"),
+    COHERENCE: ("kind", "layers", "channels", "border", "seed", "value"),
 }
+BORDERS = ("zero", "periodic")  # what stands behind the edge of a map
 PLANE = ("plain", "plain, batch norm", "residual", "residual, batch norm")
 LEAST = 3e-4  # correlation that the figure shows
 
@@ -79,10 +79,9 @@ Place = dict[str, Any]
 def plane(coherence: Table, gradients: Table, runs: Table) -> list[Place]:
     """Returns growth, correlation and accuracy of every kind and depth, with predictions."""
     found: list[Place] = []
-    for kind, layers in cells(coherence, "kind", "layers"):
-        logs = profile_of(gradients, kind, layers, widest(gradients))[:, 0]
-        values = select(coherence, kind=kind, layers=layers)["value"]
-        mean, spread = mean_interval(values)
+    for kind, layers, channels in cells(coherence, "kind", "layers", "channels"):
+        logs = profile_of(gradients, kind, layers, channels)[:, 0]
+        mean, spread, periodic = alike(coherence, kind, layers)
         blocks = blocks_of(int(layers))
         theory = block_gradient_correlation(CORRELATION, blocks, **KINDS[kind])[-1]
         accuracy = trained(runs, kind, layers)["accuracy"].astype(float)
@@ -94,6 +93,7 @@ def plane(coherence: Table, gradients: Table, runs: Table) -> list[Place]:
                 "predicted growth": float(predicted(kind, int(layers))[0]),
                 "correlation": mean,
                 "spread": spread,
+                "periodic correlation": periodic,
                 "predicted correlation": float(theory),
                 "accuracy": float(accuracy.mean()) if len(accuracy) else float("nan"),
             }
@@ -101,9 +101,18 @@ def plane(coherence: Table, gradients: Table, runs: Table) -> list[Place]:
     return found
 
 
+def alike(coherence: Table, kind: str, layers: str) -> tuple[float, float, float]:
+    """Returns the correlation of gradients, half its 95% interval, and that of periodic maps."""
+    zero, periodic = (
+        select(coherence, kind=kind, layers=layers, border=border)["value"] for border in BORDERS
+    )
+    return *mean_interval(zero), float(periodic.mean()) if len(periodic) else float("nan")
+
+
 def plane_table(places: list[Place]) -> str:
     """Returns the table of growth and correlation."""
-    names = ("growth", "predicted growth", "correlation", "spread", "predicted correlation")
+    names = ("growth", "predicted growth", "correlation", "spread")
+    names += ("periodic correlation", "predicted correlation")
     rows = [
         [place["kind"], place["layers"]]
         + [f"{place[name]:.3g}" for name in names]
@@ -111,8 +120,8 @@ def plane_table(places: list[Place]) -> str:
         for place in places
     ]
     head = ["at the start", "layers", "gradient, first over last", "predicted"]
-    head += ["correlation of gradients", "95% interval ±", "predicted"]
-    return markdown([*head, "trained: test accuracy [%]"], rows, "lrrrrrrr")
+    head += ["correlation of gradients", "95% interval ±", "periodic maps", "predicted"]
+    return markdown([*head, "trained: test accuracy [%]"], rows, "lrrrrrrrr")
 
 
 def draw_arms(axes: Axes, runs: Table, labels: list[str], depths: list[str]) -> None:

@@ -10,12 +10,13 @@ their gradients at two inputs are. The runs without intervention are those that
 again. Writes runs.csv, coherence.csv, table.md, profile.png and record.json.
 """
 
+import dataclasses
 import itertools
 from pathlib import Path
 from typing import Any
 
 from experiments.gradient_profile import report
-from experiments.gradient_profile.presets import PRESETS, SEEDS
+from experiments.gradient_profile.presets import CHANNELS, PRESETS, SEEDS
 from vgg_jax.cli import run_command
 from vgg_jax.runs.experiments import ExperimentParser, stored
 from vgg_jax.runs.record import Record
@@ -58,20 +59,26 @@ def measure(name: str, out: Path, data_dir: Path | None, record: Record) -> None
         tables[path] += [constants | row for row in rows]
         write_table(out / path, tables[path], report.COLUMNS[path])
 
-    def has(path: str, what: str, label: str, layers: int) -> bool:
-        return any(row[what] == label and str(row["layers"]) == str(layers) for row in tables[path])
+    def lacks(path: str, **cell: Any) -> bool:
+        return not any(
+            all(str(row[key]) == str(value) for key, value in cell.items()) for row in tables[path]
+        )
 
     for layers, (label, arm) in itertools.product(preset.layers, ARMS.items()):
-        if not has(report.RUNS, "arm", label, layers):
+        if lacks(report.RUNS, arm=label, layers=layers):
             print(f"{label}, {layers} layers", flush=True)
             net = make_net(arm.kind, layers, preset.channels, data)
             rows, _ = tuned(net, data, preset, adjust=arm.adjust, warm_up=arm.warm_up)
             add(report.RUNS, rows, arm=label, layers=layers)
             record.write()
-    for layers, kind in itertools.product(preset.gradient_layers, report.PLANE):
-        if not has(report.COHERENCE, "kind", kind, layers):
-            net = make_net(kind, layers, max(preset.gradient_channels), data)
-            add(report.COHERENCE, coherence(net, SEEDS[name]), kind=kind, layers=layers)
+    for border, layers, kind in itertools.product(
+        report.BORDERS, preset.gradient_layers, report.PLANE
+    ):
+        cell = {"kind": kind, "layers": layers, "channels": CHANNELS[name], "border": border}
+        if lacks(report.COHERENCE, **cell):
+            net = make_net(kind, layers, CHANNELS[name], data)
+            net = dataclasses.replace(net, periodic=border == "periodic")
+            add(report.COHERENCE, coherence(net, SEEDS[name]), **cell)
             record.write()
 
 

@@ -23,7 +23,8 @@ from vgg_jax.runs.tables import read_table, select
 GROWTH = f"experiments/depth_limit/results/full/{GRADIENTS}"
 ALIKE = f"experiments/gradient_profile/results/full/{COHERENCE}"
 RESOLVED = 0.006  # correlation that five seeds tell from zero
-WIDE = "not examined; the closed form is that of wide nets, these have 32 channels"
+BORDERLESS = "zero padding, which the closed form leaves out; see periodic maps"
+WIDE = "the closed form is that of wide nets, these have 32 channels"
 
 
 def depth_rows() -> Iterator[Row]:
@@ -43,17 +44,19 @@ def depth_rows() -> Iterator[Row]:
             WIDE,
         )
     table = read_table(ROOT / ALIKE)
-    for layers, kind in cells(table, "layers", "kind"):
+    for border, layers, kind in cells(table, "border", "layers", "kind"):
         depth = blocks_of(int(layers))
         theirs = float(block_gradient_correlation(CORRELATION, depth, **KINDS[kind])[-1])
         if theirs >= RESOLVED:
+            maps = ", maps that continue periodically" if border == "periodic" else ""
+            found = select(table, kind=kind, layers=layers, border=border)["value"]
             yield Row(
-                f"correlation of gradients at two inputs: {kind}, {layers} layers",
+                f"correlation of gradients at two inputs: {kind}, {layers} layers{maps}",
                 "theory",
                 "probes/block_theory.py: block_gradient_correlation",
                 theirs,
                 "10%",
                 "after",
-                Measured.mean(select(table, kind=kind, layers=layers)["value"], ALIKE),
-                WIDE,
+                Measured.mean(found, ALIKE),
+                BORDERLESS if border == "zero" else WIDE,
             )

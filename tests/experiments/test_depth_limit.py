@@ -93,3 +93,17 @@ def test_steps_to():
     hits = np.r_[np.zeros(20), np.ones(40)]
     assert steps_to(hits, 0.8) == 36  # 16 of the last 20
     assert np.isnan(steps_to(hits[:30], 0.8))
+
+
+@pytest.mark.parametrize("periodic", [True, False])
+def test_periodic_maps_have_no_border(periodic):
+    """A shifted image has shifted maps: its gradients too; zeros behind the edge break that."""
+    net = Net(9, 3, norm="batch", residual=True, periodic=periodic)
+    params = draw(net, jax.random.key(0))
+    images = jax.random.normal(jax.random.key(1), (4, 8, 8, 1))
+
+    def moments(images):
+        return forward(net, params, images)[1]["blocks"]
+
+    shifted = moments(jnp.roll(images, (3, 5), (1, 2)))
+    assert np.allclose(shifted, moments(images), rtol=1e-4, atol=1e-5) == periodic

@@ -8,7 +8,7 @@ from experiments.depth_limit import report as base_report
 from experiments.depth_limit.nets import Net, draw
 from experiments.depth_limit.presets import Preset
 from experiments.gradient_profile import arms, report, run
-from vgg_jax.runs.tables import read_table, write_table
+from vgg_jax.runs.tables import read_table, table_rows, write_table
 
 
 @pytest.fixture
@@ -56,6 +56,7 @@ def test_trains_once_and_redraws(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(report, "PLANE", ("plain",))
     preset = Preset("digits", (5,), 2, 3, 8, (0.01,), 1, (5,), (2,), 2, 5)
     monkeypatch.setitem(run.PRESETS, "quick", preset)
+    monkeypatch.setitem(run.CHANNELS, "quick", 2)
     base = tmp_path / "base"
     base.mkdir()
     rows = [
@@ -74,6 +75,10 @@ def test_trains_once_and_redraws(tmp_path, monkeypatch, capsys):
     assert set(read_table(tmp_path / report.RUNS)["arm"]) == {label}
     text = (tmp_path / "table.md").read_text()
     assert "| plain | 87.5 ± nan (1) |" in text
+    alike = read_table(tmp_path / report.COHERENCE)
+    assert [(row["border"], row["seed"]) for row in table_rows(alike)] == [
+        (border, seed) for border in report.BORDERS for seed in range(run.SEEDS["quick"])
+    ]
     (tmp_path / "table.md").unlink()
     assert run.main([*options, "--redraw"]) == 0
     assert (tmp_path / "table.md").read_text() == text
