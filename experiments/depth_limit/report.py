@@ -35,6 +35,7 @@ PUBLISHED = {
     "plain, batch norm": {18: 27.94, 34: 28.54},
     "residual, batch norm": {18: 27.88, 34: 25.03},
 }
+MARKS = {"circle": "o", "square": "s", "triangle": "^"}  # of the widths
 
 
 def write(out: Path) -> None:
@@ -191,7 +192,7 @@ def draw_growths(axes: Axes, table: Table) -> None:
     depths = sorted({int(layers) for layers in table["layers"]})
     widths = sorted({int(channels) for channels in table["channels"]})
     for color, kind in zip(COLORS, KINDS, strict=False):
-        for channels, marker in zip(widths, "os^", strict=False):
+        for channels, marker in zip(widths, MARKS.values(), strict=False):
             means = [
                 np.exp(profile_of(table, kind, str(d), str(channels))[:, 0].mean()) for d in depths
             ]
@@ -200,7 +201,7 @@ def draw_growths(axes: Axes, table: Table) -> None:
     axes.set_xticks(depths, depths, minor=False)
     axes.set_xlabel("layers")
     axes.set_ylabel("first gradient over last")
-    shown = ", ".join(f"{mark}: {n}" for mark, n in zip(("circle", "square"), widths, strict=False))
+    shown = ", ".join(f"{mark}: {n}" for mark, n in zip(MARKS, widths, strict=False))
     axes.set_title(f"channels: {shown}; dashed: predicted", fontsize=9)
 
 
