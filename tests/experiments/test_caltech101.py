@@ -186,3 +186,30 @@ def test_redraws_the_stored_table(preset, tmp_path):
     shutil.copytree(results, tmp_path / "out", ignore=shutil.ignore_patterns("table.md", "*.png"))
     assert run.main(["--redraw", f"--preset={preset}", f"--out={tmp_path}/out"]) == 0
     assert (tmp_path / "out" / "table.md").read_text() == (results / "table.md").read_text()
+
+
+def test_processes_share_a_cache(files, tmp_path, monkeypatch):
+    """What another one stores meanwhile is not computed, and is not counted as computed here."""
+    photos = open_caltech101(files / "tiny.zip", "all")
+    cache = features.Cache(tmp_path, files / "net.safetensors", photos)
+    monkeypatch.setattr(features, "BATCH_PIXELS", 1)
+    size = features.columns(MODEL)["relu7"].stop
+    computed = []
+
+    def of_a_photo(weights, source, *, endpoints, **_):
+        computed.append(len(source))
+        if len(computed) == 2:  # the other process gets ahead
+            for file in photos.files[:6]:
+                cache.save(32, file, np.ones(size))
+        parts = features.columns(MODEL).values()
+        return {
+            name: np.zeros((len(source), part.stop - part.start))
+            for name, part in zip(endpoints, parts, strict=True)
+        }, None
+
+    monkeypatch.setattr(features, "pooled_endpoints", of_a_photo)
+    spent = features.compute(cache, load_weights(files / "net.safetensors"), 32, photos.files, "")
+    assert not cache.missing(32, photos.files)
+    assert spent["photos"] == sum(computed)
+    # Of its six the two that were computed here by then may be done twice.
+    assert len(photos.files) - 6 <= sum(computed) <= len(photos.files) - 4
