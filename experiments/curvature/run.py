@@ -11,7 +11,7 @@ command resumes. Writes edge.csv.gz, rates.csv, scale.csv, table.md, edge.png an
 
 import functools
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -52,23 +52,23 @@ def main(argv: list[str]) -> int:
         enable_compilation_cache()
         out.mkdir(parents=True, exist_ok=True)
         record = Record(out, parser.module, argv)
-        measure(PRESETS[arguments.preset], arguments.data_dir, out)
-        record.write()
+        for _ in measure(PRESETS[arguments.preset], arguments.data_dir, out):
+            record.write()
     figures.draw(*(read_table(stored(out / name)) for name in TABLES), out)
     return 0
 
 
-def measure(preset: Preset, data_dir: str | None, out: Path) -> None:
-    """Measures what the tables in `out` lack, net by net, and writes them after each part."""
+def measure(preset: Preset, data_dir: str | None, out: Path) -> Iterator[None]:
+    """Measures what the tables in `out` lack, net by net; yields when a part is written."""
     for net, seed, norm in itertools.product(preset.nets, range(preset.seeds), figures.NORMS):
         of = functools.cache(partial(problem, net, norm, seed, preset, data_dir))
         cell = {"net": net if isinstance(net, str) else " ".join(net), "norm": norm, "seed": seed}
-        _add(out / "scale.csv", cell, of, scale_rows)
-        _add(out / "rates.csv", cell, of, partial(rate_rows, preset=preset))
+        yield from _add(out / "scale.csv", cell, of, scale_rows)
+        yield from _add(out / "rates.csv", cell, of, partial(rate_rows, preset=preset))
         for threshold, name in itertools.product(preset.thresholds, STABLE):
             descent = cell | {"optimizer": name, "threshold": f"{threshold:g}"}
             rows = partial(edge_rows, preset=preset, name=name, threshold=threshold)
-            _add(out / "edge.csv.gz", descent, of, rows)
+            yield from _add(out / "edge.csv.gz", descent, of, rows)
 
 
 def _add(
@@ -76,14 +76,15 @@ def _add(
     cell: dict[str, Any],
     of: Callable[[], Problem],
     measured: Callable[[Problem], Iterable[dict[str, Any]]],
-) -> None:
-    """Adds to a table the rows of a cell, unless it has them."""
+) -> Iterator[None]:
+    """Adds to a table the rows of a cell and yields, unless it has them."""
     table = read_table(path) if path.exists() else {}
     if table and len(select(table, **cell)["net"]):
         return
     rows = [*table_rows(table), *(cell | row for row in measured(of()))]
     write_table(path, rows, TABLES[path.name])
     print(f"{path.name}: {', '.join(map(str, cell.values()))}", flush=True)
+    yield
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ def test_measures_resumes_and_redraws(tmp_path, monkeypatch):
     arguments = ["--preset=quick", f"--out={tmp_path}"]
     assert run.main(arguments) == 0
 
+    assert (tmp_path / "record.json").exists()
     edge = read_table(tmp_path / "edge.csv.gz")
     for norm in ("none", "batch"):
         found = select(edge, norm=norm, optimizer=name, quantity="sharpness", seed=0)
