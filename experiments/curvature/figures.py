@@ -9,6 +9,7 @@ from vgg_jax.reporting.plots import COLORS, figure
 from vgg_jax.runs.tables import Table, markdown, mean_interval, pivot, select
 
 NORMS = {"none": "no norm", "batch": "batch norm"}
+FEW = 3  # seeds of which an interval is made
 SETTLED = 0.75  # share of a descent after which its sharpness is averaged
 
 
@@ -121,6 +122,8 @@ def _interval(values: np.ndarray) -> str:
     if not np.isfinite(values).all():
         return "not finite"
     mean, half = mean_interval(values)
+    if len(values) < FEW:  # as yet
+        return f"{mean:.3g} ({len(values)} of {FEW} seeds)"
     return f"{mean:.3g} +- {half:.2g}"
 
 
