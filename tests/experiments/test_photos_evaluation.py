@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments.photos_evaluation.run import AVERAGES, CELLS, main
+from experiments.photos_evaluation.run import AVERAGES, CELLS, all_classes, likeliest, main
 from tests.evaluation.nets import NAMES, tiny_weights
 from vgg_jax.errors import UserError
 from vgg_jax.weights.store import save_weights
@@ -67,3 +67,18 @@ def test_says_what_is_missing(folder, tmp_path):
         main([f"--data_dir={folder}", f"--out={tmp_path}"])
     with pytest.raises(UserError, match=r"no photos\.csv"):
         main(["--redraw", f"--data_dir={tmp_path}", f"--out={tmp_path}"])
+
+
+def test_the_likeliest_classes_are_enough_for_an_average():
+    logits = np.random.default_rng(0).normal(scale=3, size=(2, 20, 1000))
+    members = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    kept = [likeliest(member) for member in members]
+    assert all(part["probabilities"].shape == (20, 50) for part in kept)
+    for member, part in zip(members, kept, strict=True):
+        found = all_classes(part)
+        assert np.count_nonzero(found, axis=1).tolist() == [50] * 20
+        np.testing.assert_allclose(found.max(1), member.max(1), rtol=1e-3)  # float16
+    exact, stored = (np.mean(parts, 0) for parts in (members, [all_classes(k) for k in kept]))
+    assert exact.argmax(1).tolist() == stored.argmax(1).tolist()
+    first, again = (np.sort(np.argsort(-mean)[:, :5]) for mean in (exact, stored))
+    assert first.tolist() == again.tolist()

@@ -6,7 +6,7 @@ dispatch, accumulated gradients, products with a Hessian) the gradients that JAX
 and become plain loops: 3 to 15 times slower with respect to the images, 30 to 200 times with
 respect to the kernel (experiments/conv_formulations, `loops`). Here both gradients exchange the
 axes of their operands beforehand, and so are convolutions of the same kind; derivatives of any
-order stay fast. The bits are the same.
+order stay fast. Under `vmap` it is JAX's convolution again, with the gradients that JAX derives.
 """
 
 from typing import Any
