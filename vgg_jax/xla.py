@@ -1,6 +1,7 @@
 """XLA: compiler options for a CPU, determinism on a GPU, the cache of compiled programs."""
 
 import os
+import warnings
 from pathlib import Path
 
 import jax
@@ -36,6 +37,8 @@ def enable_compilation_cache() -> None:
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
         jax.config.update("jax_compilation_cache_dir", str(Path(home) / "vgg_jax" / "xla"))
+    # Another process may be writing the entry, or was killed while it did: the program is compiled.
+    warnings.filterwarnings("ignore", "Error reading persistent compilation cache entry")
 
 
 def make_deterministic() -> None:
