@@ -1,9 +1,9 @@
-"""Gradients at the start, and what a trained net loses with a layer."""
+"""Gradients and variances at the start, and what a trained net loses with a layer."""
 
 import functools
 import itertools
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -24,18 +24,42 @@ def gradients(net: Net, data: Data, seeds: int) -> list[dict[str, Any]]:
 
     Place 0 is what enters the first block, b what leaves block b.
     """
-    rows = []
+    return [
+        {"seed": seed, "block": block, "value": float(value)}
+        for seed, params, images, labels in _starts(net, data, seeds)
+        for block, value in enumerate(_gradient_program(net)(params, images, labels))
+    ]
+
+
+def variances(net: Net, data: Data, seeds: int) -> list[dict[str, Any]]:
+    """Returns a row per seed and block: the variances that its two batch norms divide by.
+
+    Harmonic means over the channels, of the same nets and images as `gradients`.
+    """
+    return [
+        {"seed": seed, "block": block, "first": float(first), "second": float(second)}
+        for seed, params, images, _ in _starts(net, data, seeds)
+        for block, (first, second) in enumerate(_variance_program(net)(params, images), start=1)
+    ]
+
+
+def _starts(net: Net, data: Data, seeds: int) -> Iterator[tuple[int, Params, jax.Array, jax.Array]]:
+    """Yields a seed, its parameters, and images with their labels."""
     draws = drawing(net)(jnp.stack([stream_key(seed, "params") for seed in range(seeds)]))
     for seed in range(seeds):
         params = jax.tree.map(operator.itemgetter(seed), draws)
         chosen = np.random.default_rng(seed).permutation(len(data.labels))[:BATCH]
-        images, labels = data.normalized(data.images[chosen]), data.labels[chosen]
-        found = _gradient_program(net)(params, images, labels)
-        rows += [
-            {"seed": seed, "block": block, "value": float(value)}
-            for block, value in enumerate(np.asarray(found))
-        ]
-    return rows
+        yield seed, params, data.normalized(data.images[chosen]), data.labels[chosen]
+
+
+@functools.lru_cache(maxsize=1)
+def _variance_program(net: Net) -> Callable[..., jax.Array]:
+    @jax.jit
+    def measure(params: Params, images: jax.Array) -> jax.Array:
+        moments = forward(net, params, images)[1]["blocks"]  # (blocks, 2, 2, channels)
+        return 1 / jnp.mean(1 / moments[:, :, 1], axis=-1)
+
+    return measure
 
 
 @functools.lru_cache(maxsize=1)

@@ -13,9 +13,11 @@ from vgg_jax.probes.block_theory import block_gradients
 from vgg_jax.reporting.plots import COLORS, figure
 from vgg_jax.runs.tables import Table, markdown, mean_interval, read_table, select
 
-GRADIENTS, RUNS, LESIONS = "gradients.csv.gz", "runs.csv", "lesions.csv"
+GRADIENTS, VARIANCES = "gradients.csv.gz", "variances.csv.gz"
+RUNS, LESIONS = "runs.csv", "lesions.csv"
 COLUMNS = {
     GRADIENTS: ("kind", "layers", "channels", "seed", "block", "value"),
+    VARIANCES: ("kind", "layers", "channels", "seed", "block", "first", "second"),
     RUNS: (
         "kind",
         "layers",
@@ -40,10 +42,10 @@ MARKS = {"circle": "o", "square": "s", "triangle": "^"}  # of the widths
 
 def write(out: Path) -> None:
     """Writes table.md and the figure from what `out` stores."""
-    gradients, runs = read_table(out / GRADIENTS), read_table(out / RUNS)
-    lesions = read_table(out / LESIONS)
+    gradients, variances = read_table(out / GRADIENTS), read_table(out / VARIANCES)
+    runs, lesions = read_table(out / RUNS), read_table(out / LESIONS)
     parts = [
-        growths(gradients),
+        growths(gradients, variances),
         by_depth(runs, "test accuracy [%] (first step over weights)", accuracy_cell),
         by_depth(runs, "steps to 80% of the training images", speed_cell),
         removals(lesions),
@@ -65,12 +67,28 @@ def blocks_of(layers: int) -> int:
     return (layers - AROUND) // CONVOLUTIONS
 
 
-def predicted(kind: str, layers: int, side: int | None = SIDE) -> np.ndarray:
+def normalized(kind: str) -> bool:
+    """Returns whether a kind of net has batch norm."""
+    return KINDS[kind].get("norm") == "batch"
+
+
+def predicted(
+    kind: str, layers: int, side: int | None = SIDE, variances: np.ndarray | None = None
+) -> np.ndarray:
     """Returns the closed form of dL/dx over the last one's, at the ends of the blocks."""
     fields = dict(KINDS[kind])
     if fields.pop("fixup", False):  # the branches hand on nothing, forwards or backwards
         return np.ones(blocks_of(layers) + 1)
-    return block_gradients(blocks_of(layers), image_size=side, **fields)
+    return block_gradients(blocks_of(layers), image_size=side, variances=variances, **fields)
+
+
+def growth_from_variances(table: Table, kind: str, layers: str, channels: str) -> np.ndarray:
+    """Returns ln(first dL/dx over the last one's) by the variances of each seed: (seeds,)."""
+    found = select(table, kind=kind, layers=layers, channels=channels)
+    pairs = np.stack([found["first"].astype(float), found["second"].astype(float)], axis=-1)
+    by_seed = pairs.reshape(-1, blocks_of(int(layers)), 2)
+    growth = [predicted(kind, int(layers), variances=variances)[0] for variances in by_seed]
+    return np.log(growth)
 
 
 def cells(table: Table, *names: str) -> list[tuple[Any, ...]]:
@@ -90,7 +108,7 @@ def profile_of(table: Table, kind: str, layers: str, channels: str) -> np.ndarra
     return values - values[:, -1:]
 
 
-def growths(table: Table) -> str:
+def growths(table: Table, variances: Table) -> str:
     """Returns the table of the gradient before the first block over that behind the last."""
     rows = []
     for channels, layers, kind in cells(table, "channels", "layers", "kind"):
@@ -99,9 +117,13 @@ def growths(table: Table) -> str:
         interval = f"{np.exp(mean - spread):.3g} to {np.exp(mean + spread):.3g}"
         theory = [predicted(kind, int(layers), side)[0] for side in (SIDE, None)]
         numbers = [f"{value:.3g}" for value in (np.exp(mean), *theory)]
-        rows.append([kind, layers, channels, numbers[0], interval, *numbers[1:]])
+        given = "-"
+        if normalized(kind):
+            given = f"{np.exp(growth_from_variances(variances, kind, layers, channels).mean()):.3g}"
+        rows.append([kind, layers, channels, numbers[0], interval, *numbers[1:], given])
     head = ["gradient, first over last", "layers", "channels", "measured", "95% interval"]
-    return markdown([*head, "predicted", "without borders"], rows, "lrrrrrr")
+    head += ["predicted", "without borders", "with the variances measured"]
+    return markdown(head, rows, "lrrrrrrr")
 
 
 def by_depth(table: Table, what: str, cell: Callable[[Table, str, str], str]) -> str:

@@ -4,9 +4,10 @@
     python -m experiments.depth_limit.run --preset=cifar10 --data_dir=FILE.npz [--out=DIR]
     python -m experiments.depth_limit.run --redraw [--preset=NAME] [--out=DIR]
 
-Measures gradients at the start, trains every kind of net at every depth at its best rate, and takes
-layers out of trained ones. What is stored is not measured again. Writes gradients.csv.gz, runs.csv,
-lesions.csv, table.md, depth.png and record.json.
+Measures gradients at the start and the variances that batch norm divides by, trains every kind of
+net at every depth at its best rate, and takes layers out of trained ones. What is stored is not
+measured again. Writes gradients.csv.gz, variances.csv.gz, runs.csv, lesions.csv, table.md,
+depth.png and record.json.
 """
 
 import itertools
@@ -39,7 +40,7 @@ def main(argv: list[str]) -> int:
 
 def measure(preset: Preset, out: Path, data_dir: Path | None, record: Record) -> None:
     """Measures the cells that `out` lacks, and stores each, and the record with it."""
-    from experiments.depth_limit.measure import gradients, lesions  # starts JAX
+    from experiments.depth_limit.measure import gradients, lesions, variances  # starts JAX
     from experiments.depth_limit.nets import KINDS
     from experiments.depth_limit.training import load, make_net, tuned
 
@@ -71,10 +72,14 @@ def measure(preset: Preset, out: Path, data_dir: Path | None, record: Record) ->
         preset.gradient_channels, preset.gradient_layers, KINDS
     ):
         cell = {"kind": kind, "layers": layers, "channels": channels}
-        if lacks(report.GRADIENTS, **cell):
-            net = make_net(kind, layers, channels, data)
-            add(report.GRADIENTS, gradients(net, data, preset.gradient_seeds), **cell)
-            record.write()
+        measured = {report.GRADIENTS: gradients}
+        if report.normalized(kind):
+            measured[report.VARIANCES] = variances
+        for name, of in measured.items():
+            if lacks(name, **cell):
+                net = make_net(kind, layers, channels, data)
+                add(name, of(net, data, preset.gradient_seeds), **cell)
+                record.write()
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from experiments.depth_limit import report, run
+from experiments.depth_limit.measure import gradients, variances
 from experiments.depth_limit.nets import KINDS, Net, draw, forward, kernel_norms
 from experiments.depth_limit.presets import Preset
 from experiments.depth_limit.training import load, make_net, steps_to
@@ -87,6 +88,19 @@ def test_layer_that_is_taken_out_hands_on_what_it_gets():
     shorter, _ = forward(Net(5, 2), first, images)
     found, _ = forward(deep, params, images, kept=jnp.array([[True, True], [False, False]]))
     assert found == pytest.approx(shorter, rel=1e-5)
+
+
+def test_growth_follows_from_the_variances_measured():
+    data = load("digits", None)
+    net = make_net("plain, batch norm", 31, 16, data)
+    rows = {"first": gradients(net, data, 2), "second": variances(net, data, 2)}
+    of = {"kind": "plain, batch norm", "layers": "31", "channels": "16"}
+    profile, given = (
+        {name: np.array([(of | row)[name] for row in found]) for name in of | found[0]}
+        for found in rows.values()
+    )
+    measured = report.profile_of(profile, *of.values())[:, 0]
+    assert report.growth_from_variances(given, *of.values()) == pytest.approx(measured, abs=0.3)
 
 
 def test_steps_to():

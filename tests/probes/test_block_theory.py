@@ -26,6 +26,14 @@ def test_laws_without_borders():
     assert np.log2(deeper / deep) == pytest.approx(growth**2 / 2, abs=0.002)
 
 
+@pytest.mark.parametrize("residual", [False, True])
+def test_variances_that_are_given_are_what_norms_divide_by(residual):
+    given = np.array([[0.5, 0.25], [2.0, 4.0]])
+    found = block_gradients(2, norm="batch", residual=residual, variances=given)
+    squares = residual + 1 / given.prod(1)  # of each block; a gate and He's variance cancel
+    assert found == pytest.approx(np.sqrt([squares.prod(), squares[1], 1]))
+
+
 def test_padding_takes_gradient_away():
     # The slowest mode of a path of n positions under a window of three, squared for both axes.
     kept = ((1 + 2 * np.cos(np.pi / 9)) / 3) ** 2

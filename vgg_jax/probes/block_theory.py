@@ -30,7 +30,12 @@ _MEAN = 1 / np.pi  # squared mean of relu(z) over its mean square
 
 
 def block_gradients(
-    blocks: int, *, norm: str = "none", residual: bool = False, image_size: int | None = None
+    blocks: int,
+    *,
+    norm: str = "none",
+    residual: bool = False,
+    image_size: int | None = None,
+    variances: np.ndarray | None = None,
 ) -> np.ndarray:
     """Returns the RMS of dL/dx at the ends of the blocks over that behind the last: (blocks + 1,).
 
@@ -42,11 +47,15 @@ def block_gradients(
       residual: whether there is a shortcut around each block.
       image_size: side of the maps, for the effect of zero padding; None for maps without borders.
         With batch norm time and memory grow as its fourth power.
+      variances: what the two batch norms of each block divide by, squared, (blocks, 2), if that was
+        measured: harmonic means over the channels, as a gradient is divided by them. None for
+        those of images that have nothing in common but what zero padding does to all.
     """
     side = image_size or 1
-    variances = np.ones((blocks, 2))
-    if norm == "batch":
-        variances = _normed_variances(blocks, residual, image_size)
+    if variances is None:
+        variances = np.ones((blocks, 2))
+        if norm == "batch":
+            variances = _normed_variances(blocks, residual, image_size)
     gradient = np.ones((side, side))
     found = [1.0]
     for first, second in variances[::-1]:
