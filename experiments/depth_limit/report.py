@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 
 from experiments.depth_limit.nets import AROUND, CONVOLUTIONS, KINDS
 from experiments.trainability.cells import TARGET
-from vgg_jax.probes.block_theory import block_gradients
+from vgg_jax.probes.block_theory import block_gradients, block_variances
 from vgg_jax.reporting.plots import COLORS, figure
 from vgg_jax.runs.tables import Table, markdown, mean_interval, read_table, select
 
@@ -46,6 +46,7 @@ def write(out: Path) -> None:
     runs, lesions = read_table(out / RUNS), read_table(out / LESIONS)
     parts = [
         growths(gradients, variances),
+        divisors(variances),
         by_depth(runs, "test accuracy [%] (first step over weights)", accuracy_cell),
         by_depth(runs, "steps to 80% of the training images", speed_cell),
         removals(lesions),
@@ -124,6 +125,24 @@ def growths(table: Table, variances: Table) -> str:
     head = ["gradient, first over last", "layers", "channels", "measured", "95% interval"]
     head += ["predicted", "without borders", "with the variances measured"]
     return markdown(head, rows, "lrrrrrrr")
+
+
+def divisors(table: Table) -> str:
+    """Returns the table of the variances along plain nets, beside those of the closed form."""
+    kind = "plain, batch norm"
+    table = select(table, kind=kind)
+    deepest = max(int(layers) for layers in table["layers"])
+    blocks = blocks_of(deepest)
+    places = np.unique(np.linspace(0, blocks - 1, 6).astype(int))
+    theory = block_variances(blocks, residual=False, image_size=SIDE)[places, 0]
+    rows = [[f"{kind}, {deepest} layers", "predicted", *(f"{value:.3f}" for value in theory)]]
+    for (channels,) in cells(table, "channels"):
+        found = select(table, layers=str(deepest), channels=channels)["first"].astype(float)
+        by_seed = found.reshape(-1, blocks)[:, places]
+        values = ["{:.3f} ± {:.3f}".format(*mean_interval(column)) for column in by_seed.T]
+        rows.append(["", f"{channels} channels", *values])
+    head = ["variance that batch norm divides by", "", *(f"block {place + 1}" for place in places)]
+    return markdown(head, rows, "ll" + "r" * len(places))
 
 
 def by_depth(table: Table, what: str, cell: Callable[[Table, str, str], str]) -> str:

@@ -8,8 +8,11 @@ import numpy as np
 from experiments.depth_limit.nets import KINDS
 from experiments.depth_limit.report import (
     GRADIENTS,
+    VARIANCES,
     blocks_of,
     cells,
+    growth_from_variances,
+    normalized,
     predicted,
     profile_of,
     widest,
@@ -21,20 +24,25 @@ from experiments.scoreboard.rows import Measured, Row
 from vgg_jax.probes.block_theory import block_gradient_correlation
 from vgg_jax.runs.tables import read_table, select
 
-GROWTH = f"experiments/depth_limit/results/full/{GRADIENTS}"
+DEPTH = "experiments/depth_limit/results/full"
+GROWTH = f"{DEPTH}/{GRADIENTS}"
 ALIKE = f"experiments/gradient_profile/results/full/{COHERENCE}"
 RESOLVED = 0.006  # correlation that five seeds tell from zero
 BORDERLESS = "zero padding, which the closed form leaves out; see periodic maps"
 WIDE = "the closed form is that of wide nets, these have 32 channels"
-DEEP = "not explained; it is not the width, as 32 channels give 15.4"
+DEEP = "deep layers have other variances; the same form with those measured gives"
 
 
 def depth_rows() -> Iterator[Row]:
     """Yields a row per kind and depth: growth of the gradient, and correlation where resolved."""
-    table = read_table(ROOT / GROWTH)
+    table, variances = read_table(ROOT / GROWTH), read_table(ROOT / DEPTH / VARIANCES)
     channels = widest(table)
     for layers, kind in cells(select(table, channels=channels), "layers", "kind"):
         fixup = "fixup" in KINDS[kind]
+        reason = ""
+        if normalized(kind):
+            growth = growth_from_variances(variances, kind, layers, channels).mean()
+            reason = f"{DEEP} {growth:.4g}"
         yield Row(
             f"ln of the gradient, first over last block: {kind}, {layers} layers",
             "identity" if fixup else "theory",
@@ -43,7 +51,7 @@ def depth_rows() -> Iterator[Row]:
             "0.2",
             "after",
             Measured.mean(profile_of(table, kind, layers, channels)[:, 0], GROWTH),
-            DEEP,
+            reason,
         )
     table = read_table(ROOT / ALIKE)
     for border, (layers, kind) in itertools.product(BORDERS, cells(table, "layers", "kind")):

@@ -49,13 +49,13 @@ def block_gradients(
         With batch norm time and memory grow as its fourth power.
       variances: what the two batch norms of each block divide by, squared, (blocks, 2), if that was
         measured: harmonic means over the channels, as a gradient is divided by them. None for
-        those of images that have nothing in common but what zero padding does to all.
+        `block_variances`.
     """
     side = image_size or 1
     if variances is None:
         variances = np.ones((blocks, 2))
         if norm == "batch":
-            variances = _normed_variances(blocks, residual, image_size)
+            variances = block_variances(blocks, residual=residual, image_size=image_size)
     gradient = np.ones((side, side))
     found = [1.0]
     for first, second in variances[::-1]:
@@ -64,6 +64,31 @@ def block_gradients(
         gradient = branch + float(residual) * gradient
         found.append(float(np.sqrt(gradient.mean())))
     return np.array(found[::-1])
+
+
+def block_variances(blocks: int, *, residual: bool, image_size: int | None = None) -> np.ndarray:
+    """Returns what the two batch norms of each block divide by, squared: (blocks, 2).
+
+    Images are independent, and their positions too. A Gaussian process of infinite width, as in
+    Novak et al. (2019), arXiv 1810.05148, with batch norm's centring between layers.
+
+    Args:
+      blocks: number of blocks.
+      residual: whether there is a shortcut around each block.
+      image_size: as in `block_gradients`.
+    """
+    positions = (image_size or 1) ** 2
+    first = _Covariances(np.eye(positions), np.zeros((positions, positions)))
+    stream = _behind_branch_half(_normalized(first)[0], image_size)
+    found = []
+    for _ in range(blocks):
+        seen, entering = _normalized(stream)
+        inside, between = _normalized(_behind_branch_half(seen, image_size))
+        branch = _behind_branch_half(inside, image_size)
+        found.append((entering, between))
+        kept = [old + new for old, new in zip(stream, branch, strict=True)]
+        stream = _Covariances(*kept) if residual else branch
+    return np.array(found)
 
 
 def block_gradient_correlation(
@@ -118,26 +143,6 @@ class _Covariances(NamedTuple):
 
     same: np.ndarray  # in one image
     other: np.ndarray  # in two images: of the pattern that all images share
-
-
-def _normed_variances(blocks: int, residual: bool, image_size: int | None) -> np.ndarray:
-    """What the two norms of each block divide by: variances over images and positions, (blocks, 2).
-
-    Images are independent, and their positions too. A Gaussian process of infinite width, as in
-    Novak et al. (2019), arXiv 1810.05148, with batch norm's centring between layers.
-    """
-    positions = (image_size or 1) ** 2
-    first = _Covariances(np.eye(positions), np.zeros((positions, positions)))
-    stream = _behind_branch_half(_normalized(first)[0], image_size)
-    found = []
-    for _ in range(blocks):
-        seen, entering = _normalized(stream)
-        inside, between = _normalized(_behind_branch_half(seen, image_size))
-        branch = _behind_branch_half(inside, image_size)
-        found.append((entering, between))
-        kept = [old + new for old, new in zip(stream, branch, strict=True)]
-        stream = _Covariances(*kept) if residual else branch
-    return np.array(found)
 
 
 def _normalized(values: _Covariances) -> tuple[_Covariances, float]:
