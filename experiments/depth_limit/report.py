@@ -128,19 +128,21 @@ def growths(table: Table, variances: Table) -> str:
 
 
 def divisors(table: Table) -> str:
-    """Returns the table of the variances along plain nets, beside those of the closed form."""
-    kind = "plain, batch norm"
-    table = select(table, kind=kind)
-    deepest = max(int(layers) for layers in table["layers"])
-    blocks = blocks_of(deepest)
+    """Returns the table of the variances along the deepest nets, and of the closed form."""
+    layers = max(table["layers"].tolist(), key=int)
+    blocks = blocks_of(int(layers))
     places = np.unique(np.linspace(0, blocks - 1, 6).astype(int))
-    theory = block_variances(blocks, residual=False, image_size=SIDE)[places, 0]
-    rows = [[f"{kind}, {deepest} layers", "predicted", *(f"{value:.3f}" for value in theory)]]
-    for (channels,) in cells(table, "channels"):
-        found = select(table, layers=str(deepest), channels=channels)["first"].astype(float)
-        by_seed = found.reshape(-1, blocks)[:, places]
-        values = ["{:.3f} ± {:.3f}".format(*mean_interval(column)) for column in by_seed.T]
-        rows.append(["", f"{channels} channels", *values])
+    rows = []
+    for (kind,) in cells(table, "kind"):
+        residual = KINDS[kind].get("residual", False)
+        theory = block_variances(blocks, residual=residual, image_size=SIDE)[places, 0]
+        rows.append([f"{kind}, {layers} layers", "predicted", *(f"{v:.3g}" for v in theory)])
+        of_kind = select(table, kind=kind, layers=layers)
+        for (channels,) in cells(of_kind, "channels"):
+            found = select(of_kind, channels=channels)["first"].astype(float)
+            by_seed = found.reshape(-1, blocks)[:, places]
+            values = ["{:.3g} ± {:.2g}".format(*mean_interval(column)) for column in by_seed.T]
+            rows.append(["", f"{channels} channels", *values])
     head = ["variance that batch norm divides by", "", *(f"block {place + 1}" for place in places)]
     return markdown(head, rows, "ll" + "r" * len(places))
 
