@@ -2,8 +2,6 @@
 
 import gc
 import os
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
@@ -41,18 +39,3 @@ def shared_data() -> Path:
     path = Path(folder).resolve()
     assert (path / "photos.csv").is_file(), f"VGG_JAX_SHARED_DATA={folder} has no photos.csv"
     return path
-
-
-@pytest.fixture(scope="session")
-def vgg19_file(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The published VGG-19 as our weights file, converted from Keras's layout.
-
-    Half a minute: tests that use it are marked `xdist_group("vgg19")`, so that one worker does it.
-    """
-    folder = tmp_path_factory.mktemp("vgg19")
-    script = shared_data / "vgg19_weights.py"
-    subprocess.run([sys.executable, script, "keras", folder / "vgg19.h5"], check=True)
-    arguments = ["--from=keras", "--variant=E", folder / "vgg19.h5", folder / "vgg19.safetensors"]
-    subprocess.run([sys.executable, "-m", "vgg_jax.convert", *arguments], check=True)
-    (folder / "vgg19.h5").unlink()
-    return folder / "vgg19.safetensors"

@@ -44,7 +44,6 @@ NET = [
     "--config.checkpoint.every_steps=1000",
 ]
 LSUV = [*NET, "--config.model.kernel_init=lsuv"]  # the processes draw it together
-pytestmark = pytest.mark.xdist_group("hosts")
 
 
 @pytest.mark.parametrize(

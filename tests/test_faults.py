@@ -109,7 +109,6 @@ def test_a_second_ctrl_c_stops_at_once_and_says_what_is_lost(running):
         assert json.loads((workdir / "summary.json").read_text())["exit_reason"] == "SIGINT"
 
 
-@pytest.mark.xdist_group("short")
 def test_a_disk_that_fills_up_ends_the_run_and_room_lets_it_resume(short, tmp_path):
     workdir = tmp_path / "full"
     shutil.copytree(short, workdir)
@@ -149,7 +148,6 @@ def test_a_damaged_config_of_the_run_is_named_in_a_line(tmp_path, command, conte
     assert (tmp_path / "config.json").read_text() == content
 
 
-@pytest.mark.xdist_group("short")
 def test_damaged_lines_of_metrics_are_dropped_and_told(short, tmp_path):
     workdir, before = tmp_path / "run", metrics(short)
     shutil.copytree(short, workdir)

@@ -27,10 +27,9 @@ NOTEBOOKS = sorted((ROOT / "docs" / "notebooks").glob("*.ipynb"))
 LOADS = {"audio", "embed", "iframe", "img", "input", "object", "script", "source", "video"}
 LOADING_LINKS = {"icon", "modulepreload", "preconnect", "prefetch", "preload", "stylesheet"}
 
-pytestmark = [
-    pytest.mark.xdist_group("site"),  # so that it is built once
-    pytest.mark.skipif(not importlib.util.find_spec("mkdocs"), reason="needs the extra docs"),
-]
+pytestmark = pytest.mark.skipif(
+    not importlib.util.find_spec("mkdocs"), reason="needs the extra docs"
+)
 
 
 def build(folder: Path, config: Path = CONFIG) -> subprocess.CompletedProcess[str]:

@@ -18,8 +18,6 @@ from vgg_jax.reporting.svg import DASHES
 from vgg_jax.runs.reader import SalvagedRun
 from vgg_jax.training.loop import train
 
-# One worker trains the runs of `folder`.
-pytestmark = pytest.mark.xdist_group("comparison")
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 TINY = [
     "--config.model.stages=('3-4',)",

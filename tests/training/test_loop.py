@@ -26,9 +26,6 @@ OPTIONS = [
 RATES = [1e-30] * 3 + [1e-31] * 2 + [1e-32] * 2 + [1e-33]
 
 
-pytestmark = pytest.mark.xdist_group("loop")  # so that it is trained once
-
-
 def run(config, folder: Path) -> tuple[dict, list[str]]:
     """Trains; returns the summary, and what was said."""
     with contextlib.redirect_stdout(io.StringIO()) as said:

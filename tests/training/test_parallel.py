@@ -34,10 +34,6 @@ def layouts(tmp_path_factory, pytestconfig):
     return results
 
 
-in_one_worker = pytest.mark.xdist_group("layouts")  # so that they are trained once
-
-
-@in_one_worker
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_layout_ends_with_the_same_parameters(layouts, family):
     expected = layouts[family]["one device"]
@@ -50,7 +46,6 @@ def test_every_layout_ends_with_the_same_parameters(layouts, family):
             )
 
 
-@in_one_worker
 def test_what_is_compared_depends_on_the_options(layouts):
     """Dropout masks and norm groups change the result: the agreement above is not an empty one."""
     kernels = [layouts[family]["one device"]["params/fc6/kernel"] for family in FAMILIES]

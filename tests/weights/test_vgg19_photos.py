@@ -1,11 +1,10 @@
-"""The published VGG-19 on real photos, against an independent implementation (photos_oracle.json).
-
-All in one worker of pytest-xdist, because the network takes 0.6 GB and seconds to convert.
-"""
+"""The published VGG-19 on real photos, against another implementation (photos_oracle.json)."""
 
 import csv
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import jax
@@ -20,9 +19,19 @@ from vgg_jax.features.predict_command import main
 from vgg_jax.weights.loading import load_weights
 from vgg_jax.weights.store import Weights
 
-pytestmark = pytest.mark.xdist_group("vgg19")
-
 FEW = 8
+
+
+@pytest.fixture(scope="module")
+def vgg19_file(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The published VGG-19 as our weights file, converted from Keras's layout: half a minute."""
+    folder = tmp_path_factory.mktemp("vgg19")
+    script = shared_data / "vgg19_weights.py"
+    subprocess.run([sys.executable, script, "keras", folder / "vgg19.h5"], check=True)
+    arguments = ["--from=keras", "--variant=E", folder / "vgg19.h5", folder / "vgg19.safetensors"]
+    subprocess.run([sys.executable, "-m", "vgg_jax.convert", *arguments], check=True)
+    (folder / "vgg19.h5").unlink()
+    return folder / "vgg19.safetensors"
 
 
 @pytest.fixture(scope="module")
