@@ -31,9 +31,9 @@ TINY = [
 ]
 
 
-def start(*arguments: str, **environment: str) -> subprocess.Popen:
+def start(*arguments: str, program: str = "vgg_jax.train", **environment: str) -> subprocess.Popen:
     return subprocess.Popen(
-        [sys.executable, "-m", "vgg_jax.train", *arguments],
+        [sys.executable, "-m", program, *arguments],
         cwd=ROOT,
         env=os.environ | {"JAX_NUM_CPU_DEVICES": "1"} | environment,
         stdout=subprocess.PIPE,

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from experiments.fault_injection.victim import write_photos
+from tests import impatient_train
 from tests.short_runs import (
     ROOT,
     arrays,
@@ -116,12 +117,14 @@ os._exit(0)
     assert out.strip() == raised, err
 
 
-def start_two(*arguments: str, second: tuple[str, ...] = ()) -> list[subprocess.Popen]:
+def start_two(
+    *arguments: str, second: tuple[str, ...] = (), program: str = "vgg_jax.train"
+) -> list[subprocess.Popen]:
     """Starts two processes of one run; `second` are arguments of the second alone."""
     joined = [*arguments, f"--coordinator=localhost:{free_port()}", "--processes=2"]
     return [
-        start(*joined, "--process_id=0", JAX_NUM_CPU_DEVICES="2"),
-        start(*joined, "--process_id=1", *second, JAX_NUM_CPU_DEVICES="2"),
+        start(*joined, f"--process_id={i}", *more, program=program, JAX_NUM_CPU_DEVICES="2")
+        for i, more in enumerate(((), second))
     ]
 
 
@@ -197,10 +200,11 @@ def test_killed_then_stopped_then_finished_by_one_process(alone, tmp_path):
 
     # pmap, killed.
     often = ["--config.parallel.mode=pmap", "--config.checkpoint.every_steps=4"]
-    processes = start_two(*LSUV, *often, f"--workdir={workdir}")
+    options = [*LSUV, *often, f"--workdir={workdir}"]
+    processes = start_two(*options, program="tests.impatient_train")
     wait_for_checkpoint(workdir, 8, processes[0])
     processes[1].kill()
-    _, err = processes[0].communicate(timeout=HEARTBEAT_SECONDS + 60)
+    _, err = processes[0].communicate(timeout=impatient_train.SECONDS + 60)
     processes[1].communicate()
     if processes[0].returncode == EXIT_LOST_PROCESS:  # a collective operation noticed
         assert "process 0 lost another of the 2" in err
