@@ -118,13 +118,15 @@ def growths(table: Table, variances: Table) -> str:
         interval = f"{np.exp(mean - spread):.3g} to {np.exp(mean + spread):.3g}"
         theory = [predicted(kind, int(layers), side)[0] for side in (SIDE, None)]
         numbers = [f"{value:.3g}" for value in (np.exp(mean), *theory)]
-        given = "-"
+        given = ["-", "-"]
         if normalized(kind):
-            given = f"{np.exp(growth_from_variances(variances, kind, layers, channels).mean()):.3g}"
-        rows.append([kind, layers, channels, numbers[0], interval, *numbers[1:], given])
+            found = growth_from_variances(variances, kind, layers, channels)
+            worst = np.exp(np.abs(found - logs).max()) - 1
+            given = [f"{np.exp(found.mean()):.3g}", f"{worst:.0%}"]
+        rows.append([kind, layers, channels, numbers[0], interval, *numbers[1:], *given])
     head = ["gradient, first over last", "layers", "channels", "measured", "95% interval"]
-    head += ["predicted", "without borders", "with the variances measured"]
-    return markdown(head, rows, "lrrrrrrr")
+    head += ["predicted", "without borders", "with the variances measured", "worst draw off by"]
+    return markdown(head, rows, "lrrrrrrrr")
 
 
 def divisors(table: Table) -> str:

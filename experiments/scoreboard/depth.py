@@ -30,7 +30,7 @@ ALIKE = f"experiments/gradient_profile/results/full/{COHERENCE}"
 RESOLVED = 0.006  # correlation that five seeds tell from zero
 BORDERLESS = "zero padding, which the closed form leaves out; see periodic maps"
 WIDE = "the closed form is that of wide nets, these have 32 channels"
-DEEP = "deep layers have other variances; the same form with those measured gives"
+DEEP = "the variances of deep layers are not those assumed; with the measured ones it is"
 
 
 def depth_rows() -> Iterator[Row]:

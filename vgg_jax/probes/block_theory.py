@@ -14,9 +14,9 @@ variance of x over batch and positions, a block multiplies without borders
 so the last one's gradient grows as the power pi^2 / (pi - 1)^2 = 2.15 of the depth, its norm as
 1.08. On maps of finite size the zero padding takes its part from both. It also makes the mean of a
 channel depend on the position. Batch norm subtracts one mean from all positions, so this pattern
-stays in the variance that it divides by: up to a fifth of it in a plain net of 8x8 maps. Plain nets
-of a hundred layers have other variances than these in deep layers (`experiments/depth_limit`); the
-rest of the closed form holds with the measured ones.
+stays in the variance that it divides by: up to a fifth of it in a plain net of 8x8 maps. In the
+deep layers of a plain net the variances drift away from these (`experiments/depth_limit`); with the
+measured ones the rest of the closed form holds.
 """
 
 from typing import NamedTuple
@@ -49,9 +49,9 @@ def block_gradients(
       residual: whether there is a shortcut around each block.
       image_size: side of the maps, for the effect of zero padding; None for maps without borders.
         With batch norm time and memory grow as its fourth power.
-      variances: what the two batch norms of each block divide by, squared, (blocks, 2), if that was
-        measured: harmonic means over the channels, as a gradient is divided by them. None for
-        `block_variances`.
+      variances: with batch norm, the measured variances that the two norms of each block divide
+        by, (blocks, 2): harmonic means over the channels, as the gradient's square is divided by
+        them. None for `block_variances`.
     """
     side = image_size or 1
     if variances is None:
@@ -69,7 +69,7 @@ def block_gradients(
 
 
 def block_variances(blocks: int, *, residual: bool, image_size: int | None = None) -> np.ndarray:
-    """Returns what the two batch norms of each block divide by, squared: (blocks, 2).
+    """Returns the variances that the two batch norms of each block divide by: (blocks, 2).
 
     Images are independent, and their positions too. A Gaussian process of infinite width, as in
     Novak et al. (2019), arXiv 1810.05148, with batch norm's centring between layers.
