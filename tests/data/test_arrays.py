@@ -100,7 +100,7 @@ class TestNpz:
             self.open(data_config, tmp_path, split)
 
     def test_missing_file_and_missing_dir(self, data_config, tmp_path):
-        with pytest.raises(UserError, match=r"toy\.npz: give --config.data.dir"):
+        with pytest.raises(UserError, match=r"toy\.npz: give the \.npz file"):
             self.open(data_config, tmp_path, "train")
         with pytest.raises(UserError, match="needs --config"):
             open_source(data_config(source="npz"), "train")

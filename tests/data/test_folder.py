@@ -133,9 +133,9 @@ def test_broken_image_is_named(open_split, photo_folder):
 def test_errors_say_what_to_give(data_config, open_split, photo_folder, tmp_path):
     with pytest.raises(UserError, match=r"no split 'test'; it has: train, val"):
         open_split(photo_folder, "test")
-    with pytest.raises(UserError, match=r"no folder .*absent: give --config.data.dir"):
+    with pytest.raises(UserError, match=r"no folder .*absent: give one that holds SPLIT/CLASS"):
         open_split(tmp_path / "absent", "train")
-    with pytest.raises(UserError, match=r"no folder .*absent: give one, DIR.CLASS"):
+    with pytest.raises(UserError, match=r"no folder .*absent: give one that holds CLASS"):
         open_split(tmp_path / "absent", "")
     with pytest.raises(UserError, match="needs --config"):
         open_source(data_config(source="folder"), "train")

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from PIL import Image
 
-from tests.models.nets import SMALL_SIZE, init, quick_jit, random_images, small_vgg
+from tests.models.nets import SMALL_SIZE, init, random_images, small_vgg
 from vgg_jax.data.preprocessing import Preprocessing
 from vgg_jax.data.source import Source
 from vgg_jax.models import VGG
@@ -49,7 +49,7 @@ class Pictures(Source):
 
 @functools.cache
 def _score_map(model: VGG) -> Callable[..., jax.Array]:
-    return quick_jit(lambda variables, images: model.apply(variables, images)[1]["fc8"])
+    return jax.jit(lambda variables, images: model.apply(variables, images)[1]["fc8"])
 
 
 def probabilities_one_by_one(weights: Weights, view: np.ndarray, *, flip: bool) -> np.ndarray:

@@ -9,7 +9,7 @@ import pytest
 import safetensors.numpy
 
 from tests.evaluation.nets import tiny_weights
-from tests.models.nets import init, quick_jit, random_images, small_vgg
+from tests.models.nets import init, random_images, small_vgg
 from vgg_jax.errors import UserError
 from vgg_jax.features.extractor import compute_endpoints
 from vgg_jax.features.perceptual import (
@@ -132,7 +132,7 @@ def test_lpips_has_the_gradient_of_its_values(weights):
     gradient = jax.grad(lambda x: lpips(x, second, weights, linear).sum())(first)
     named = {"model": weights.model, "preprocessing": weights.preprocessing}
 
-    @quick_jit
+    @jax.jit
     def step(variables, pictures):
         return jax.grad(lambda x: lpips_loss(variables, x, second, linear, **named).sum())(pictures)
 
@@ -189,7 +189,7 @@ def test_johnson_loss_trains_pictures(weights):
     own = dataclasses.replace(weights, model=model, variables=variables)
     grams = style_grams(own, style, ("relu1_1", "relu3_3"))
 
-    @quick_jit
+    @jax.jit
     def step(variables, pictures, contents, content_weight):
         return jax.value_and_grad(
             lambda x: johnson_loss(

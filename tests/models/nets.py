@@ -8,9 +8,6 @@ import jax.numpy as jnp
 
 from vgg_jax.models.vgg import VGG
 
-# Unoptimised code: these tests spend their time compiling, not running.
-quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
-
 SMALL_STAGES = ("3-4 x2", "3-8 x2")
 SMALL_SIZE = 8  # pixels: the last map is 2x2
 
@@ -33,7 +30,7 @@ def random_images(count: int, size: int = SMALL_SIZE, seed: int = 0) -> jax.Arra
 
 @functools.cache  # by the network's fields: JAX would compile each equal one again
 def _compiled(model: VGG, method: str) -> Any:
-    return quick_jit(getattr(model, method))
+    return jax.jit(getattr(model, method))
 
 
 def init(model: VGG, images: jax.Array, seed: int = 0) -> dict[str, Any]:
@@ -48,7 +45,7 @@ def forward(model: VGG, variables: Any, images: jax.Array) -> tuple[jax.Array, d
 def train_forward(model: VGG, variables: Any, images: jax.Array, seed: int = 1) -> Any:
     """((logits, endpoints), updates), training."""
 
-    @quick_jit
+    @jax.jit
     def apply(variables: Any, images: jax.Array, key: jax.Array) -> Any:
         return model.apply(
             variables, images, train=True, mutable=["batch_stats"], rngs={"dropout": key}

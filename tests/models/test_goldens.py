@@ -11,7 +11,6 @@ import optax
 import pytest
 from flax import traverse_util
 
-from tests.models.nets import quick_jit
 from vgg_jax.models.vgg import VGG
 
 GOLDENS = Path(__file__).parent.parent / "goldens"
@@ -91,7 +90,7 @@ def run(case: str, golden: dict[str, np.ndarray], dtype: Any) -> Result:
     if not stats and "batch_stats" in shapes:
         stats = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, dtype), shapes["batch_stats"])
 
-    @quick_jit
+    @jax.jit
     def loss_and_grads(params: Any) -> Any:
         def loss_fn(params: Any) -> Any:
             (logits, _), updated = model.apply(

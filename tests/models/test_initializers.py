@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.models.nets import forward, init, quick_jit, random_images, small_vgg
+from tests.models.nets import forward, init, random_images, small_vgg
 from vgg_jax.errors import UserError
 from vgg_jax.models.initializers import (
     INITIALIZERS,
@@ -41,7 +41,7 @@ HAVE_GAIN = (
 
 def sample(name: str, shape: tuple[int, ...], activation: str = "relu") -> np.ndarray:
     initializer = get_initializer(name, activation)
-    draw = quick_jit(lambda key: initializer(key, shape, jnp.float32))
+    draw = jax.jit(lambda key: initializer(key, shape, jnp.float32))
     return np.array(draw(jax.random.key(3)))
 
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.models.nets import init, quick_jit, random_images, small_vgg, train_forward
+from tests.models.nets import init, random_images, small_vgg, train_forward
 from vgg_jax.errors import UserError
 from vgg_jax.models.layers import (
     BatchNorm,
@@ -44,14 +44,14 @@ def normalized(bn: BatchNorm, x: jax.Array, train: bool = True) -> tuple[jax.Arr
 
 @functools.cache  # batches of one shape share a program
 def _apply(bn: BatchNorm, train: bool) -> Any:
-    return quick_jit(partial(bn.apply, train=train, mutable=["batch_stats"]))
+    return jax.jit(partial(bn.apply, train=train, mutable=["batch_stats"]))
 
 
 @pytest.mark.parametrize(("height", "width"), [(3, 3), (5, 3), (4, 7)])
 def test_window_dense_is_a_matrix_product_at_every_position(height: int, width: int) -> None:
     dense = WindowDense(10, 3, jax.nn.initializers.normal(0.1), **FLOAT32)
     x = jax.random.normal(jax.random.key(0), (2, height, width, 4))
-    variables = quick_jit(dense.init)(jax.random.key(1), x)
+    variables = jax.jit(dense.init)(jax.random.key(1), x)
     kernel = np.asarray(variables["params"]["kernel"])
     assert kernel.shape == (3, 3, 4, 10)
     scores = np.asarray(dense.apply(variables, x))
@@ -146,9 +146,9 @@ def test_batch_norm_has_the_gradients_of_its_formula(group: int | None, devices:
     with jax.enable_x64(True):
         x = jnp.asarray(maps(), jnp.float64)
         scale, bias = jnp.array([1.0, 2.0, 3.0]), jnp.array([0.5, 0.0, 1.0])
-        expected = quick_jit(partial(gradients, by_formula))(x, scale, bias)
+        expected = jax.jit(partial(gradients, by_formula))(x, scale, bias)
         spread = jax.vmap(partial(gradients, by_layer), (0, None, None), axis_name="batch")
-        actual = quick_jit(spread)(x.reshape(devices, -1, *x.shape[1:]), scale, bias)
+        actual = jax.jit(spread)(x.reshape(devices, -1, *x.shape[1:]), scale, bias)
         for a, b in zip(jax.tree.leaves(expected), jax.tree.leaves(actual), strict=True):
             whole = b.sum(0) if a.ndim == 1 else b.reshape(a.shape)
             np.testing.assert_allclose(whole, a, rtol=1e-9, atol=1e-9)

@@ -13,7 +13,6 @@ from tests.models.nets import (
     cross_entropy,
     forward,
     init,
-    quick_jit,
     random_images,
     small_vgg,
     train_forward,
@@ -75,7 +74,7 @@ def test_a_gradient_step_lowers_the_loss(norm: str, head: str) -> None:
         (logits, _), _ = train_apply(model, {**variables, "params": params}, images)
         return cross_entropy(logits, labels)
 
-    value_and_grad = quick_jit(jax.value_and_grad(loss))
+    value_and_grad = jax.jit(jax.value_and_grad(loss))
     params = jax.device_get(variables["params"])
     before, grads = jax.device_get(value_and_grad(params))
     norm_squared = sum(np.vdot(g, g) for g in jax.tree.leaves(grads))
@@ -138,7 +137,7 @@ def test_remat_changes_neither_values_nor_names() -> None:
     variables = init(model, images)
 
     def everything(model: VGG) -> Any:
-        @quick_jit
+        @jax.jit
         @functools.partial(jax.grad, has_aux=True)
         def grads_and_outputs(params: Any) -> Any:
             outputs = train_apply(model, {**variables, "params": params}, images)
@@ -240,7 +239,7 @@ def test_relu_and_pooling_in_one_change_no_gradient(through: str, norm: str) -> 
         )
         return jnp.sum(jnp.sin(endpoints[through]))
 
-    gradient = quick_jit(jax.value_and_grad(loss))
+    gradient = jax.jit(jax.value_and_grad(loss))
     plain = {"pool2": jnp.zeros(())}
     assert_trees_close(gradient(variables["params"], {}), gradient(variables["params"], plain))
     assert any(jnp.any(leaf != 0) for leaf in jax.tree.leaves(gradient(variables["params"], {})[1]))

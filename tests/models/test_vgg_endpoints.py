@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.models.nets import cross_entropy, forward, init, quick_jit, random_images, small_vgg
+from tests.models.nets import cross_entropy, forward, init, random_images, small_vgg
 from vgg_jax.errors import UserError
 
 
@@ -59,7 +59,7 @@ def test_gradient_of_a_perturbation_is_that_of_the_endpoint(remat: bool) -> None
     names = ("conv1_2", "relu1_2", "conv2_1", "fc7", "fc8")
     zeros = {name: jnp.zeros_like(endpoints[name]) for name in names}
 
-    @quick_jit
+    @jax.jit
     def grads(params: Any, perturbations: Any) -> Any:
         def loss(params: Any, perturbations: Any) -> jax.Array:
             logits, _ = model.apply({"params": params}, images, perturbations=perturbations)

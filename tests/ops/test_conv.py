@@ -10,7 +10,6 @@ import pytest
 from jax import lax
 from jax.sharding import NamedSharding, PartitionSpec
 
-from tests.models.nets import quick_jit
 from vgg_jax.ops import conv
 from vgg_jax.ops.platforms import every_platform
 
@@ -56,7 +55,7 @@ def gradients(convolve: Callable) -> Callable:
 
 def output_and_gradients(convolve: Callable) -> Callable:
     """All in one program: it is compiled once."""
-    return quick_jit(lambda *operands: (convolve(*operands), *gradients(convolve)(*operands)))
+    return jax.jit(lambda *operands: (convolve(*operands), *gradients(convolve)(*operands)))
 
 
 @functools.cache  # several formulations are held against the same

@@ -34,6 +34,12 @@ def test_variances_that_are_given_are_what_norms_divide_by(residual):
     assert found == pytest.approx(np.sqrt([squares.prod(), squares[1], 1]))
 
 
+@pytest.mark.parametrize(("norm", "shape"), [("none", (2, 2)), ("batch", (3, 2)), ("batch", (2,))])
+def test_variances_that_do_not_fit_are_refused(norm, shape):
+    with pytest.raises(ValueError, match=r"give \(2, 2\) and norm='batch'"):
+        block_gradients(2, norm=norm, variances=np.ones(shape))
+
+
 def test_padding_takes_gradient_away():
     # The slowest mode of a path of n positions under a window of three, squared for both axes.
     kept = ((1 + 2 * np.cos(np.pi / 9)) / 3) ** 2

@@ -24,6 +24,11 @@ def test_steps_follow_from_epochs_unless_they_are_given(small_run, overrides, st
     assert build(small_run(*overrides)).total_steps == steps
 
 
+def test_epochs_that_make_no_step_are_refused(small_run):
+    with pytest.raises(UserError, match=r"epochs=0\.002 of 1,438 images is less than half a step"):
+        build(small_run("--config.epochs=0.002", "--config.optimizer.warmup_epochs=0.0"))
+
+
 def test_data_and_schedule_are_the_config_s(small_run):
     config = small_run("--config.optimizer.warmup_epochs=1.0", "--config.steps=1000")
     run = build(config)

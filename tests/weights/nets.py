@@ -30,11 +30,7 @@ def logits(weights: Weights) -> np.ndarray:
     return np.asarray(_logits(variables, images, weights.model, weights.preprocessing))
 
 
-@functools.partial(
-    jax.jit,
-    static_argnums=(2, 3),
-    compiler_options={"xla_backend_optimization_level": 0},
-)
+@functools.partial(jax.jit, static_argnums=(2, 3))
 def _logits(variables: Any, images: jax.Array, model: VGG, preprocessing: Preprocessing) -> Any:
     return model.apply(variables, preprocessing.normalize(images))[0]
 

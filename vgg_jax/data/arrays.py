@@ -120,7 +120,7 @@ def open_npz(data_dir: str | None, name: str, split: str) -> ArraySource:
     path = Path(data_dir).expanduser()
     path = path / f"{name}.npz" if path.is_dir() else path
     if not path.is_file():
-        raise UserError(f"no file {path}: give --config.data.dir=FILE.npz or the folder it is in")
+        raise UserError(f"no file {path}: give the .npz file or the folder it is in")
     try:
         with path.open("rb") as opened, np.load(opened) as file:
             arrays = {key: file[key] for key in file if key in _npz_keys(split)}

@@ -84,7 +84,7 @@ def class_of(file: str) -> str:
 def _splits(path: Path) -> dict[str, tuple[str, ...]]:
     """Returns {"train-0": names of its images, "test-0": ..., "train-1": ...}."""
     if not path.is_file():
-        raise UserError(f"no file {path}: give the archive, --config.data.dir=caltech101.zip")
+        raise UserError(f"no file {path}: give the archive, caltech101.zip")
     files_of: dict[str, list[str]] = {}
     try:
         table = _opened(os.fspath(path), os.getpid()).read(SPLITS_FILE).decode()

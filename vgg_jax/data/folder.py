@@ -76,8 +76,8 @@ def open_folder(data_dir: str | None, split: str, all_splits: Iterable[str]) -> 
         raise UserError("data.source 'folder' needs --config.data.dir=DIR, DIR/SPLIT/CLASS/*.jpg")
     root = Path(data_dir).expanduser()
     if not root.is_dir():
-        wanted = "--config.data.dir=DIR, DIR/SPLIT/CLASS/*.jpg" if split else "one, DIR/CLASS/*.jpg"
-        raise UserError(f"no folder {root}: give {wanted}")
+        held = "SPLIT/CLASS/*.jpg" if split else "CLASS/*.jpg"
+        raise UserError(f"no folder {root}: give one that holds {held}")
     if not (root / split).is_dir():
         raise missing_split(str(root), split, _subfolders(root))
     names = sorted({name for each in {split, *all_splits} for name in _subfolders(root / each)})

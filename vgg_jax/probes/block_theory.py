@@ -52,7 +52,14 @@ def block_gradients(
       variances: with batch norm, the measured variances that the two norms of each block divide
         by, (blocks, 2): harmonic means over the channels, as the gradient's square is divided by
         them. None for `block_variances`.
+
+    Raises:
+      ValueError: variances without batch norm, or of another shape.
     """
+    if variances is not None and (norm != "batch" or variances.shape != (blocks, 2)):
+        raise ValueError(
+            f"variances {variances.shape} with norm={norm!r}: give ({blocks}, 2) and norm='batch'"
+        )
     side = image_size or 1
     if variances is None:
         variances = np.ones((blocks, 2))

@@ -165,6 +165,12 @@ def build(config: ConfigDict, sources: tuple[Source, Source] | None = None) -> R
 
     per_epoch = train_data.batches_per_epoch
     total_steps = config.steps if config.steps is not None else round(config.epochs * per_epoch)
+    if total_steps == 0:
+        raise UserError(
+            f"config.epochs={config.epochs:g} of {train_data.num_examples:,} images is less than "
+            f"half a step of {config.data.batch_size:,}: raise config.epochs or lower "
+            "config.data.batch_size"
+        )
     schedule = make_schedule(config.optimizer, per_epoch, total_steps)
     model, optimizer, init_fn = from_config(config, schedule)
     loss = TrainLoss(
