@@ -72,10 +72,8 @@ def draw(out: Path) -> None:
         )
 
 
-def interval(
-    table: Table, metric: str, method: str, layer: str
-) -> tuple[float, float, int, int] | None:
-    """Returns mean, half the 95% interval over photos, and the numbers of photos and of seeds.
+def interval(table: Table, metric: str, method: str, layer: str) -> tuple[float, float, int] | None:
+    """Returns mean, half the 95% interval over photos, and the number of seeds.
 
     Of each photo the mean over seeds counts. None if nothing was measured.
     """
@@ -85,24 +83,17 @@ def interval(
         return None
     values = rows[metric].astype(float)
     by_photo = np.array([values[rows["photo"] == photo].mean() for photo in photos])
-    return *mean_interval(by_photo), len(photos), len(np.unique(rows["seed"]))
+    return *mean_interval(by_photo), len(np.unique(rows["seed"]))
 
 
 def _markdown(table: Table, metric: str, layers: list[str]) -> str:
     head = [f"{METRICS[metric]}; down to", "seeds", *(CAPTIONS[method] for method in METHODS)]
-    everything, rows = len(np.unique(table["photo"])), []
+    rows = []
     for layer in layers:
         found = [interval(table, metric, method, layer) for method in METHODS]
-        cells = [_cell(each, everything) for each in found]
-        rows.append([layer, min(each[3] for each in found if each), *cells])
+        cells = [f"{each[0]:.2f} ± {each[1]:.2f}" if each else "not measured" for each in found]
+        rows.append([layer, min(each[2] for each in found if each), *cells])
     return markdown(head, rows, "lrrrrr")
-
-
-def _cell(found: tuple[float, float, int, int] | None, photos: int) -> str:
-    if found is None:
-        return "not measured"
-    few = f" ({found[2]} photos)" if found[2] < photos else ""
-    return f"{found[0]:.2f} ± {found[1]:.2f}{few}"
 
 
 def draw_examples(

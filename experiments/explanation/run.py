@@ -55,8 +55,7 @@ class Preset:
       layers: down to which the network loses what it learnt, from the top.
       between: further ones, measured after those for all seeds.
       seeds: of the layers drawn anew.
-      occluded_layers: those for which occlusion is compared too.
-      occluded_photos: how many photos it is compared for.
+      occluded_layers: those for which occlusion is compared too, at the end.
       class_steps: of gradient ascent to a class model.
     """
 
@@ -65,19 +64,18 @@ class Preset:
     between: tuple[str, ...]
     seeds: tuple[int, ...]
     occluded_layers: tuple[str, ...]
-    occluded_photos: int
     class_steps: int
 
 
+_STAGES = ("fc8", "fc6", "conv5_1", "conv4_1", "conv3_1", "conv2_1", "conv1_1")
 PRESETS = {
-    "quick": Preset((2, 6), ("fc8", "conv5_1", "conv1_1"), (), (0,), (), 0, 10),
+    "quick": Preset((2, 6), ("fc8", "conv5_1", "conv1_1"), (), (0,), (), 10),
     "full": Preset(
         (0, 2, 6, 8, 15, 24, 25, 28, 31, 34),
-        ("fc8", "fc6", "conv5_1", "conv4_1", "conv3_1", "conv2_1", "conv1_1"),
+        _STAGES,
         ("fc7", "conv5_4", "conv4_4", "conv3_4", "conv2_2", "conv1_2"),
         (0, 1, 2),
-        ("fc8",),
-        3,
+        _STAGES,
         24,
     ),
 }
@@ -197,28 +195,27 @@ def compare(weights: Weights, originals: dict[int, Explanation], preset: Preset,
     done = {(int(row["seed"]), row["layer"], row["method"]) for row in rows}
     fresh = functools.lru_cache(maxsize=1)(lambda seed: fresh_variables(weights.model, seed))
     missing = [each for each in _states(preset) if (each[0], each[1], each[2][0]) not in done]
-    for seed, layer, methods, count in show_progress(missing, "state"):
+    photos = np.stack([original.photo for original in originals.values()])
+    labels = np.array([original.label for original in originals.values()])
+    for seed, layer, methods in show_progress(missing, "state"):
         variables = randomized_from_top(weights.variables, fresh(seed), weights.model, layer)
-        chosen = dict([*originals.items()][:count])
-        photos = np.stack([original.photo for original in chosen.values()])
-        labels = np.array([original.label for original in chosen.values()])
         found = maps(weights, variables, photos, labels, methods)
-        for (number, original), others in zip(chosen.items(), found, strict=True):
+        for (number, original), others in zip(originals.items(), found, strict=True):
             constants = {"photo": number, "seed": seed, "layer": layer}
             rows += _rows(constants, original.maps, others)
         write_table(path, rows, report.COLUMNS)
     return len(missing)
 
 
-def _states(preset: Preset) -> Iterator[tuple[int, str, tuple[str, ...], int]]:
-    """Yields seed, layer, methods and number of photos; the slow method comes last."""
-    for layers, methods, count in (
-        (preset.layers, GRADIENT_METHODS, len(preset.photos)),
-        (preset.between, GRADIENT_METHODS, len(preset.photos)),
-        (preset.occluded_layers, ("occlusion",), preset.occluded_photos),
+def _states(preset: Preset) -> Iterator[tuple[int, str, tuple[str, ...]]]:
+    """Yields seed, layer and methods; the slow method comes last."""
+    for layers, methods in (
+        (preset.layers, GRADIENT_METHODS),
+        (preset.between, GRADIENT_METHODS),
+        (preset.occluded_layers, ("occlusion",)),
     ):
         for seed, layer in itertools.product(preset.seeds, layers):
-            yield seed, layer, methods, count
+            yield seed, layer, methods
 
 
 def _rows(

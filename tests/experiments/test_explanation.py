@@ -16,7 +16,7 @@ from vgg_jax.features.sanity_check import fresh_variables
 from vgg_jax.runs.tables import read_table
 from vgg_jax.weights.store import Weights, save_weights
 
-PRESET = run.Preset((0, 1, 2), ("fc8", "conv1_1"), ("conv2_1",), (0, 1), ("fc8",), 2, 2)
+PRESET = run.Preset((0, 1, 2), ("fc8", "conv1_1"), ("conv2_1",), (0, 1), ("fc8",), 2)
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def test_measures_once_resumes_and_redraws(folder, monkeypatch):
 
     table = read_table(out / report.TABLE)
     # Control, gradients, occlusion.
-    assert len(table["photo"]) == 3 * 4 + 2 * 3 * 3 * 3 + 2 * 2
+    assert len(table["photo"]) == 3 * 4 + 2 * 3 * 3 * 3 + 2 * 3
     for name, column in before.items():
         np.testing.assert_array_equal(table[name][: len(column)], column)
     assert np.all(np.abs(table["spearman"].astype(float)) <= 1)
