@@ -154,7 +154,7 @@ def _draw(edge: Table, path: Path) -> None:
                         )
                 axes.axhline(1, color="black", linestyle="--", linewidth=1)
                 axes.set_title(f"net {net}, {name}", fontsize=10)
-                axes.set_ylim(0, 2)
+                axes.set_ylim(0, max(2.0, 1.05 * axes.dataLim.y1))
         for axes in panels[-1]:
             axes.set_xlabel("step")
         for axes in panels[:, 0]:
