@@ -67,15 +67,15 @@ class Preset:
     class_steps: int
 
 
-_STAGES = ("fc8", "fc6", "conv5_1", "conv4_1", "conv3_1", "conv2_1", "conv1_1")
+_LAYERS = ("fc8", "fc6", "conv5_1", "conv4_1", "conv3_1", "conv2_1", "conv1_1")
 PRESETS = {
     "quick": Preset((2, 6), ("fc8", "conv5_1", "conv1_1"), (), (0,), (), 10),
     "full": Preset(
         (0, 2, 6, 8, 15, 24, 25, 28, 31, 34),
-        _STAGES,
+        _LAYERS,
         ("fc7", "conv5_4", "conv4_4", "conv3_4", "conv2_2", "conv1_2"),
         (0, 1, 2),
-        _STAGES,
+        _LAYERS,
         24,
     ),
 }
