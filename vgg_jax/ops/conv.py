@@ -26,6 +26,7 @@ from vgg_jax.ops.platforms import per_platform
 
 Shape = tuple[int, ...]
 Formulation = Callable[[jax.Array, jax.Array], jax.Array]
+Choice = Callable[[Shape, Shape], Formulation]
 
 # Of F(4x4, 3x3), interpolated at 0, 1, -1, 2, -2 and infinity.
 _INPUT_TRANSFORM = np.array(
@@ -79,20 +80,22 @@ def _conv2d_jvp(primals: tuple, tangents: tuple) -> tuple[jax.Array, jax.Array]:
     return conv2d(images, kernel), sum(terms[1:], terms[0])
 
 
-def _per_backend(
-    choose: Callable[[Shape, Shape], Formulation], images: jax.Array, kernel: jax.Array
-) -> jax.Array:
-    # Rematerialised: the backward pass keeps the images and the kernel, nothing made from them.
-    @jax.checkpoint
-    def on_cpu(images: jax.Array, kernel: jax.Array) -> jax.Array:
-        dtype = jnp.promote_types(images.dtype, jnp.float32)
-        convolve = choose(images.shape, kernel.shape)
-        return convolve(images.astype(dtype), kernel.astype(dtype)).astype(images.dtype)
-
+def _per_backend(choose: Choice, images: jax.Array, kernel: jax.Array) -> jax.Array:
+    on_cpu = partial(_on_cpu, choose)
     if not _suits_row_groups(images.shape, kernel.shape):
         return per_platform(images, kernel, cpu=on_cpu, default=_on_accelerators)
     on_gpu = jax.checkpoint(row_groups)
     return per_platform(images, kernel, cpu=on_cpu, tpu=_on_accelerators, default=on_gpu)
+
+
+# A function of its own to JAX, which so traces, differentiates and lowers it once for all layers of
+# a shape. Rematerialised: the backward pass keeps the images and the kernel, nothing made of them.
+@partial(jax.jit, static_argnums=0)
+@partial(jax.checkpoint, static_argnums=0)
+def _on_cpu(choose: Choice, images: jax.Array, kernel: jax.Array) -> jax.Array:
+    dtype = jnp.promote_types(images.dtype, jnp.float32)
+    convolve = choose(images.shape, kernel.shape)
+    return convolve(images.astype(dtype), kernel.astype(dtype)).astype(images.dtype)
 
 
 def _on_accelerators(images: jax.Array, kernel: jax.Array) -> jax.Array:
