@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from tests.evaluation.nets import tiny_weights
-from tests.models.nets import init, random_images, small_vgg
+from tests.models.nets import he_start, random_images, small_vgg
 from tests.short_runs import arrays
 from vgg_jax import load_weights
 from vgg_jax.cli import run_command
@@ -32,7 +32,7 @@ STEPS = 4
 def file(tmp_path_factory):
     """A network with batch norm for BGR images in 0..1, and other running statistics than drawn."""
     model = small_vgg(norm="batch")
-    variables = init(model, random_images(1))
+    variables = he_start(model, random_images(1))
     variables["batch_stats"]["bn1_1"]["mean"] += 0.5
     weights = dataclasses.replace(tiny_weights(), model=model, variables=variables)
     scaled = dataclasses.replace(

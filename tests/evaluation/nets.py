@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from PIL import Image
 
-from tests.models.nets import SMALL_SIZE, init, random_images, small_vgg
+from tests.models.nets import SMALL_SIZE, he_start, random_images, small_vgg
 from vgg_jax.data.preprocessing import Preprocessing
 from vgg_jax.data.source import Source
 from vgg_jax.models import VGG
@@ -21,7 +21,7 @@ SIZES = ((8, 8), (9, 14), (20, 16), (8, 23), (30, 30), (12, 12), (8, 8), (16, 28
 def tiny_weights(seed: int = 0) -> Weights:
     """Crop 8 of a shortest side of 10; BGR, so that a forgotten order shows."""
     model = small_vgg()
-    variables = init(model, random_images(1), seed)
+    variables = he_start(model, random_images(1), seed)
     preprocessing = Preprocessing(
         10, SMALL_SIZE, (110.0, 120.0, 130.0), (50.0,) * 3, channel_order="BGR"
     )

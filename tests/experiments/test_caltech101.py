@@ -15,7 +15,7 @@ from experiments.caltech101 import cells as experiment_cells
 from experiments.caltech101 import features, finetune, report, run
 from experiments.caltech101.cells import Cell, Preset, cells, photos_of
 from tests.data.tiny_caltech101 import SPLITS, write_archive
-from tests.models.nets import init
+from tests.models.nets import he_start
 from vgg_jax.data.caltech101 import open_caltech101
 from vgg_jax.data.preprocessing import Preprocessing
 from vgg_jax.errors import UserError
@@ -61,7 +61,7 @@ def files(tmp_path_factory):
     """An archive, and weights."""
     folder = tmp_path_factory.mktemp("caltech")
     write_archive(folder / "tiny.zip")
-    variables = {"batch_stats": {}, **init(MODEL, np.zeros((1, 32, 32, 3), np.float32))}
+    variables = {"batch_stats": {}, **he_start(MODEL, np.zeros((1, 32, 32, 3), np.float32))}
     preprocessing = Preprocessing(36, 32, (110.0,) * 3, (50.0,) * 3, channel_order="BGR")
     weights = Weights(MODEL, variables, preprocessing, ("a", "b", "c"))
     save_weights(folder / "net.safetensors", weights)

@@ -10,7 +10,7 @@ from PIL import Image
 from experiments.style_transfer import curve
 from experiments.style_transfer.run import main, prepare_colors, prepare_weights
 from tests.evaluation.nets import replaced, tiny_weights
-from tests.models.nets import init, random_images, small_vgg
+from tests.models.nets import he_start, random_images, small_vgg
 from vgg_jax.errors import UserError
 from vgg_jax.weights.store import save_weights
 
@@ -18,7 +18,7 @@ from vgg_jax.weights.store import save_weights
 def test_paints_and_keeps_the_losses(tmp_path, capsys):
     """The whole command line, on a small network that has the paper's layers."""
     model = small_vgg(stages=("3-4", "3-4", "3-4", "3-4 x2", "3-4"), head_window=1)
-    variables = {"batch_stats": {}} | init(model, random_images(1, 32))
+    variables = {"batch_stats": {}} | he_start(model, random_images(1, 32))
     weights = tiny_weights()
     own = replaced(
         weights,

@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from vgg_jax.models.vgg import VGG
 
@@ -28,18 +29,35 @@ def random_images(count: int, size: int = SMALL_SIZE, seed: int = 0) -> jax.Arra
     return jax.random.normal(jax.random.key(seed), (count, size, size, 3))
 
 
-@functools.cache  # by the network's fields: JAX would compile each equal one again
-def _compiled(model: VGG, method: str) -> Any:
-    return jax.jit(getattr(model, method))
+@functools.cache  # by the network's fields: JAX would trace each equal one again
+def _shapes(model: VGG, images: tuple[int, ...]) -> Any:
+    images = jax.ShapeDtypeStruct(images, jnp.float32)
+    return jax.eval_shape(model.init, jax.random.key(0), images)
 
 
-def init(model: VGG, images: jax.Array, seed: int = 0) -> dict[str, Any]:
-    return _compiled(model, "init")(jax.random.key(seed), images)
+@functools.cache
+def _forward(model: VGG) -> Any:
+    return jax.jit(model.apply)
+
+
+def he_start(model: VGG, images: jax.Array, seed: int = 0) -> dict[str, Any]:
+    """He's start, drawn by NumPy: a program that draws takes as long to compile as the network."""
+    rng = np.random.default_rng(seed)
+
+    def draw(path: Any, leaf: jax.ShapeDtypeStruct) -> jax.Array:
+        name = path[-1].key
+        if name == "kernel":
+            values = rng.normal(0, (2 / np.prod(leaf.shape[:-1])) ** 0.5, leaf.shape)
+        else:
+            values = np.full(leaf.shape, name in ("scale", "var"))
+        return jnp.asarray(values, leaf.dtype)
+
+    return jax.tree_util.tree_map_with_path(draw, _shapes(model, images.shape))
 
 
 def forward(model: VGG, variables: Any, images: jax.Array) -> tuple[jax.Array, dict]:
     """Logits and endpoints, not training."""
-    return _compiled(model, "apply")(variables, images)
+    return _forward(model)(variables, images)
 
 
 def train_forward(model: VGG, variables: Any, images: jax.Array, seed: int = 1) -> Any:

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.models.nets import forward, init, random_images, small_vgg
+from tests.models.nets import forward, random_images, small_vgg
 from vgg_jax.errors import UserError
 from vgg_jax.models.initializers import (
     INITIALIZERS,
@@ -139,7 +139,7 @@ def test_delta_orthogonal_linear_net_keeps_every_norm() -> None:
         kernel_init="delta_orthogonal",
     )
     images = random_images(3)
-    _, endpoints = forward(model, init(model, images), images)
+    _, endpoints = forward(model, jax.jit(model.init)(jax.random.key(0), images), images)
     norms = jnp.sum(endpoints["conv1_12"] ** 2, axis=(1, 2, 3))
     np.testing.assert_allclose(norms, jnp.sum(images**2, axis=(1, 2, 3)), rtol=1e-4)
 
@@ -147,7 +147,7 @@ def test_delta_orthogonal_linear_net_keeps_every_norm() -> None:
 @pytest.mark.parametrize("name", INITIALIZERS)
 def test_a_network_starts_from_it_with_zero_biases(name: str) -> None:
     model = small_vgg(kernel_init=name, stages=("3-16",), head_window=4)
-    params = init(model, random_images(2))["params"]
+    params = jax.jit(model.init)(jax.random.key(0), random_images(2))["params"]
     for layer in ("conv1_1", "fc8"):
         assert not params[layer]["bias"].any()
     kernel = params["conv1_1"]["kernel"]

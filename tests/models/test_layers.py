@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.models.nets import init, random_images, small_vgg, train_forward
+from tests.models.nets import he_start, random_images, small_vgg, train_forward
 from vgg_jax.errors import UserError
 from vgg_jax.models.layers import (
     BatchNorm,
@@ -184,7 +184,7 @@ def test_constants_in_half_precision_have_no_negative_variance() -> None:
 def test_norm_group_reaches_the_network() -> None:
     images = random_images(4)
     grouped, whole = small_vgg(norm="batch", norm_group=2), small_vgg(norm="batch")
-    variables = init(whole, images)
+    variables = he_start(whole, images)
     (logits, _), _ = train_forward(grouped, variables, images)
     parts = [train_forward(whole, variables, part)[0][0] for part in images.reshape(2, 2, 8, 8, 3)]
     np.testing.assert_allclose(logits, np.concatenate(parts), rtol=1e-4, atol=1e-5)

@@ -2,11 +2,12 @@
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.models.nets import init, random_images, small_vgg, train_forward
+from tests.models.nets import random_images, small_vgg, train_forward
 from vgg_jax.errors import UserError
 from vgg_jax.models.lsuv import lsuv
 
@@ -27,7 +28,7 @@ def test_lsuv_gives_every_layer_unit_variance(fields: dict[str, Any]) -> None:
         dropout=0.5,
     )
     images = 3 * random_images(16)
-    variables = init(model, images)
+    variables = jax.jit(model.init)(jax.random.key(0), images)
     rescaled, measured = lsuv(model, variables, images)
 
     assert tuple(measured) == model.layer_names
@@ -46,7 +47,7 @@ def test_lsuv_gives_every_layer_unit_variance(fields: dict[str, Any]) -> None:
 def test_lsuv_iterates_where_a_bias_adds_variance() -> None:
     model = small_vgg(kernel_init="lsuv")
     images = random_images(16)
-    variables = init(model, images)
+    variables = jax.jit(model.init)(jax.random.key(0), images)
     bias = jnp.linspace(-0.7, 0.7, 4)
     variables["params"]["conv1_1"]["bias"] = bias
     variables["params"]["conv1_1"]["kernel"] *= 5
@@ -64,4 +65,4 @@ def test_lsuv_refuses_images_that_tell_nothing() -> None:
     model = small_vgg(kernel_init="lsuv")
     images = jnp.zeros((4, 8, 8, 3))
     with pytest.raises(UserError, match="conv1_1 has variance 0"):
-        lsuv(model, init(model, images), images)
+        lsuv(model, model.init(jax.random.key(0), images), images)

@@ -12,7 +12,7 @@ from jax.lax import Precision
 from tests.models.nets import (
     cross_entropy,
     forward,
-    init,
+    he_start,
     random_images,
     small_vgg,
     train_forward,
@@ -68,7 +68,7 @@ def test_a_gradient_step_lowers_the_loss(norm: str, head: str) -> None:
     hidden = None if head == "linear" else (16, 16)
     model = small_vgg(norm=norm, head=head, head_features=hidden, stages=("3-8, LRN", "3-8, 1-8"))
     images, labels = random_images(8), jnp.arange(8) % 3
-    variables = init(model, images)
+    variables = he_start(model, images)
 
     def loss(params: Any) -> jax.Array:
         (logits, _), _ = train_apply(model, {**variables, "params": params}, images)
@@ -93,7 +93,7 @@ def test_a_gradient_step_lowers_the_loss(norm: str, head: str) -> None:
 def test_logits_at_224_are_matrix_products_on_the_flattened_map() -> None:
     model = VGG(variant="A", width=1 / 16, num_classes=10, head_features=(64, 64))
     images = random_images(2, 224)
-    variables = init(model, images)
+    variables = he_start(model, images)
     logits, endpoints = forward(model, variables, images)
     x = np.asarray(endpoints["pool5"]).reshape(2, -1)
     assert x.shape == (2, 7 * 7 * 32)
@@ -119,7 +119,7 @@ def test_a_larger_image_gives_a_map_of_scores(size: int, side: int) -> None:
 
 def test_logits_are_the_spatial_mean_of_the_scores_with_unchanged_parameters() -> None:
     model = small_vgg(head="imagenet", head_features=(6, 5))
-    variables = init(model, random_images(2))
+    variables = he_start(model, random_images(2))
     logits, endpoints = forward(model, variables, jnp.ones((2, 19, 14, 3)))
     assert endpoints["fc8"].shape == (2, 3, 2, 3)
     assert endpoints["fc6"].shape == (2, 3, 2, 6)
@@ -134,7 +134,7 @@ def test_remat_changes_neither_values_nor_names() -> None:
         stages=("3-4", "3-8"), norm="batch", head="cifar", head_features=(6, 6), dropout=0.5
     )
     images = random_images(4)
-    variables = init(model, images)
+    variables = he_start(model, images)
 
     def everything(model: VGG) -> Any:
         @jax.jit
@@ -151,7 +151,7 @@ def test_remat_changes_neither_values_nor_names() -> None:
 def test_remat_keeps_little_for_the_backward_pass() -> None:
     model = small_vgg(stages=("3-8 x6", "3-8 x6"), head_window=8)
     images = random_images(16, 32)
-    variables = init(model, images)
+    variables = he_start(model, images)
 
     def kept_bytes(model: VGG) -> int:
         def loss(params: Any) -> jax.Array:
@@ -195,7 +195,7 @@ def product_precisions(jaxpr: Any) -> Iterator[Any]:
 def test_residual_layers_of_zero_are_the_identity() -> None:
     model = small_vgg(stages=("3-4 x3", "3-8 x2"), residual=True)
     images = random_images(2)
-    variables = init(model, images)
+    variables = he_start(model, images)
     for name in ("conv1_2", "conv1_3"):
         variables["params"][name]["kernel"] *= 0
     _, endpoints = forward(model, variables, images)
@@ -227,7 +227,7 @@ def test_relu_and_pooling_in_one_change_no_gradient(through: str, norm: str) -> 
     """A perturbation of zero keeps the plain order: convolution, ReLU, pooling."""
     model = small_vgg(stages=("3-4", "3-6"), norm=norm, head="linear")
     images = jnp.round(random_images(4))  # ties
-    variables = init(model, images)
+    variables = he_start(model, images)
 
     def loss(params: Any, perturbations: Any) -> jax.Array:
         (_, endpoints), _ = model.apply(
@@ -249,7 +249,7 @@ def test_relu_and_pooling_in_one_change_no_gradient(through: str, norm: str) -> 
 def test_pooling_drops_an_odd_last_row(pooling: str) -> None:
     model = small_vgg(pooling=pooling)
     images = random_images(2, 11)
-    variables = init(model, images)
+    variables = he_start(model, images)
     _, endpoints = forward(model, variables, images)
     x = np.asarray(endpoints["relu1_2"])
     windows = x[:, :10, :10].reshape(2, 5, 2, 5, 2, 4)
@@ -266,7 +266,7 @@ def test_pooling_drops_an_odd_last_row(pooling: str) -> None:
 def test_activation(activation: str) -> None:
     model = small_vgg(activation=activation, head="imagenet", head_features=(6,))
     images = random_images(2)
-    _, endpoints = forward(model, init(model, images), images)
+    _, endpoints = forward(model, he_start(model, images), images)
     function = {
         "relu": lambda x: np.maximum(x, 0),
         "tanh": np.tanh,
@@ -286,7 +286,7 @@ def test_bfloat16_is_close_with_float32_parameters_and_logits(norm: str) -> None
     images = random_images(8)
     model = small_vgg(norm=norm, head="cifar", head_features=(16, 16))
     half = model.clone(dtype=jnp.bfloat16)
-    variables = init(half, images)
+    variables = he_start(half, images)
     assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {np.dtype("float32")}
     (logits, endpoints), updates = train_forward(half, variables, images)
     (wanted, _), wanted_updates = train_forward(model, variables, images)
@@ -322,7 +322,7 @@ def test_dropout_is_where_the_recipe_has_it(head: str, places: list[str]) -> Non
         dropout=0.5,
     )
     images = random_images(8, 2)
-    variables = init(model, images)
+    variables = he_start(model, images)
     for name in ("fc6", "fc7", "fc8"):
         variables["params"][name]["kernel"] = jnp.eye(64)[None, None]
     (_, ends), _ = train_forward(model, variables, images)

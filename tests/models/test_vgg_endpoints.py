@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.models.nets import cross_entropy, forward, init, random_images, small_vgg
+from tests.models.nets import cross_entropy, forward, he_start, random_images, small_vgg
 from vgg_jax.errors import UserError
 
 
@@ -40,7 +40,7 @@ def test_endpoints_are_complete(fields: dict[str, Any], names: str, remat: bool)
 def test_preactivations_are_what_the_activation_sees() -> None:
     model = small_vgg(norm="batch", residual=True, head="cifar", head_features=(6, 6))
     images = random_images(2)
-    _, endpoints = forward(model, init(model, images), images)
+    _, endpoints = forward(model, he_start(model, images), images)
     assert model.preactivations["conv2_1"] == "bn2_1"
     assert model.preactivations["conv2_2"] == "add2_2"
     assert tuple(model.preactivations) == model.layer_names
@@ -54,7 +54,7 @@ def test_preactivations_are_what_the_activation_sees() -> None:
 def test_gradient_of_a_perturbation_is_that_of_the_endpoint(remat: bool) -> None:
     model = small_vgg(head="cifar", head_features=(6, 6), remat=remat)
     images, labels = random_images(4), jnp.array([0, 1, 2, 0])
-    variables = init(model, images)
+    variables = he_start(model, images)
     logits, endpoints = forward(model, variables, images)
     names = ("conv1_2", "relu1_2", "conv2_1", "fc7", "fc8")
     zeros = {name: jnp.zeros_like(endpoints[name]) for name in names}
@@ -82,7 +82,7 @@ def test_gradient_of_a_perturbation_is_that_of_the_endpoint(remat: bool) -> None
 def test_a_perturbation_is_added_and_seen() -> None:
     model = small_vgg()
     images = random_images(2)
-    variables = init(model, images)
+    variables = he_start(model, images)
     _, before = forward(model, variables, images)
     _, after = model.apply(variables, images, perturbations={"conv2_1": jnp.float32(0.5)})
     np.testing.assert_allclose(after["conv2_1"], before["conv2_1"] + 0.5, rtol=1e-5, atol=1e-6)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.evaluation.nets import tiny_weights
-from tests.models.nets import init, random_images, small_vgg
+from tests.models.nets import he_start, random_images, small_vgg
 from vgg_jax.config import load_config
 from vgg_jax.data.preprocessing import Preprocessing
 from vgg_jax.errors import UserError
@@ -28,7 +28,7 @@ CLASSIFIER = {"fc8/kernel", "fc8/bias"}
 def weights():
     """A network with batch norm, and other running statistics than a new one has."""
     model = small_vgg(norm="batch")
-    variables = init(model, random_images(1))
+    variables = he_start(model, random_images(1))
     variables["batch_stats"]["bn1_1"]["mean"] += 0.5
     return dataclasses.replace(tiny_weights(), model=model, variables=variables)
 

@@ -11,7 +11,7 @@ import safetensors.numpy
 from PIL import Image
 
 import vgg_jax
-from tests.models.nets import init
+from tests.models.nets import he_start
 from tests.weights import files
 from vgg_jax.data.preprocessing import Preprocessing
 from vgg_jax.errors import UserError
@@ -38,7 +38,7 @@ TIMM = {
 def saved(tmp_path_factory) -> Path:
     """A weights file of a narrow vgg16."""
     model = VGG(variant="D", num_classes=2, width=0.01, head="linear", head_window=1)
-    variables = init(model, jnp.zeros((1, 32, 32, 3)))
+    variables = he_start(model, jnp.zeros((1, 32, 32, 3)))
     preprocessing = Preprocessing(32, 32, (1.0, 2.0, 3.0), (4.0, 5.0, 6.0))
     path = tmp_path_factory.mktemp("weights") / "own.safetensors"
     save_weights(path, Weights(model, dict(variables), preprocessing, ("a", "b")))

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 import vgg_jax
-from tests.models.nets import init
+from tests.models.nets import he_start
 from vgg_jax.convert import main
 from vgg_jax.data.preprocessing import Preprocessing
 from vgg_jax.errors import UserError
@@ -35,7 +35,7 @@ ACCURACY = {
 @pytest.fixture(scope="module")
 def weights() -> Weights:
     model = VGG(variant="D", norm="batch", num_classes=2, width=0.01, head="linear", head_window=1)
-    variables = dict(init(model, jnp.zeros((1, 32, 32, 3))))
+    variables = dict(he_start(model, jnp.zeros((1, 32, 32, 3))))
     origin = {"layout": "run", "file": "digits", "step": 225}
     return Weights(
         model, variables, Preprocessing(36, 32, (1.0,) * 3, (4.0,) * 3), ("a", "b"), origin

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from tests.models.nets import init
+from tests.models.nets import he_start
 from vgg_jax.data.preprocessing import Preprocessing
 from vgg_jax.errors import UserError
 from vgg_jax.models import VGG
@@ -33,7 +33,7 @@ PREPROCESSING = Preprocessing(10, 8, (1.0, 2.0, 3.0), (4.0, 5.0, 6.0), scale=1 /
 
 @pytest.fixture(scope="module")
 def weights() -> Weights:
-    variables = init(MODEL, jnp.zeros((1, 8, 8, 3)))
+    variables = he_start(MODEL, jnp.zeros((1, 8, 8, 3)))
     return Weights(MODEL, dict(variables), PREPROCESSING, ("a", "ü", "c"), {"layout": "test"})
 
 
