@@ -62,6 +62,7 @@ def _library_mean(images: jax.Array) -> jax.Array:
     return lax.reduce_window(images, 0.0, lax.add, _WINDOW, _WINDOW, "VALID") / 4
 
 
+@jax.jit  # traced and differentiated once for each shape
 def _strided_max(images: jax.Array) -> jax.Array:
     first, second, third, fourth = _window_parts(images)
     return _first_max(_first_max(first, second), _first_max(third, fourth))
