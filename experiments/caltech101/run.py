@@ -1,8 +1,8 @@
 """Makes the Caltech-101 cell of the paper's Table 11: a linear SVM on VGG-19's features.
 
     python -m experiments.caltech101.run [probe|tables|finetune] --weights=vgg19.safetensors
-        --archive=caltech101.zip [--preset=quick|few|full] [--cache=DIR] [--out=DIR]
-    python -m experiments.caltech101.run --redraw [--preset=quick|few|full] [--out=DIR]
+        --archive=caltech101.zip [--preset=quick|full] [--cache=DIR] [--out=DIR]
+    python -m experiments.caltech101.run --redraw [--preset=quick|full] [--out=DIR]
 
 `probe` computes the features of the photos scale by scale, those of split 0 first, and stores them
 in --cache (default: in the user's cache folder), so that a run that was killed resumes; measures a
@@ -40,7 +40,6 @@ from vgg_jax.xla import enable_compilation_cache
 
 PRESETS = {
     "quick": Preset(classes=6, counts=(2, 3), test_images=2, scales=(256,), epochs=4.0),
-    "few": Preset(counts=(5,), test_images=5),
     "full": Preset(),
 }
 PARTS = ("probe", "tables", "finetune")
