@@ -1,5 +1,6 @@
 """Values drawn from the domains of the config, and from outside them."""
 
+import importlib.util
 import math
 import shlex
 from typing import Any
@@ -19,6 +20,7 @@ from vgg_jax.models.variants import KNOWN_VARIANTS
 from vgg_jax.runs.directory import read_config
 from vgg_jax.training.config_check import DOMAINS, check_config
 from vgg_jax.training.setup import build, first_state
+from vgg_jax.training.trackers import TRACKERS
 
 quick = settings(deadline=None, derandomize=True, database=None)
 STAGES = [("3-4", "3-4"), ("3-4 x2", "5-8, 1-8"), ("3-4, LRN", "3-4 x2", "3-8")]
@@ -119,6 +121,7 @@ def test_a_value_from_outside_is_named_in_one_line(key: str) -> None:
     refused()
 
 
+INSTALLED = [(), *((name,) for name in TRACKERS if importlib.util.find_spec(name))]
 SIZES = {
     "model.variant": st.sampled_from(KNOWN_VARIANTS),
     "model.stages": st.sampled_from(STAGES),
@@ -141,6 +144,7 @@ SIZES = {
     "epochs": st.floats(1, 100),
     "eval.every_steps": st.integers(1, 100),
     "eval.batch_size": st.sampled_from([8, 16]),
+    "log.trackers": st.sampled_from(INSTALLED),  # others are refused
     "parallel.mode": st.just("jit"),
     "parallel.model": st.just(1),
     "parallel.steps_per_dispatch": st.just(1),
