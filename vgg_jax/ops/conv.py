@@ -88,8 +88,8 @@ def _per_backend(choose: Choice, images: jax.Array, kernel: jax.Array) -> jax.Ar
     return per_platform(images, kernel, cpu=on_cpu, tpu=_on_accelerators, default=on_gpu)
 
 
-# A function of its own to JAX, which so traces, differentiates and lowers it once for all layers of
-# a shape. Rematerialised: the backward pass keeps the images and the kernel, nothing made of them.
+# Jitted: JAX traces, differentiates and lowers it once for each shape, however many layers have it.
+# Rematerialised: the backward pass keeps the images and the kernel, nothing made from them.
 @partial(jax.jit, static_argnums=0)
 @partial(jax.checkpoint, static_argnums=0)
 def _on_cpu(choose: Choice, images: jax.Array, kernel: jax.Array) -> jax.Array:
