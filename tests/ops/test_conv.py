@@ -260,6 +260,23 @@ def test_the_train_step_needs_no_more_memory_than_the_library() -> None:
     assert temporaries(conv.conv2d) <= 1.5 * temporaries(library)
 
 
+def test_layers_of_one_shape_are_traced_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    traced = []
+
+    def choose(images: tuple[int, ...], kernel: tuple[int, ...]) -> conv.Formulation:
+        traced.append((images, kernel))
+        return conv.library
+
+    def loss(images: jax.Array, kernel: jax.Array) -> jax.Array:
+        for _ in range(3):
+            images = conv.conv2d(images, kernel)
+        return images.sum()
+
+    monkeypatch.setattr(conv, "along_images", choose)
+    jax.jit(jax.grad(loss)).lower(*operands((2, 6, 6, 4, 4, 3), "float32"))
+    assert traced == [((2, 6, 6, 4), (3, 3, 4, 4))]
+
+
 @pytest.mark.parametrize(("width", "size"), [(4, 3), (8, 3), (16, 3), (16, 5)])
 def test_row_groups_equal_the_library(width: int, size: int) -> None:
     """What GPUs run in the first layer, with its gradients."""
