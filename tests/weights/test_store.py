@@ -92,7 +92,10 @@ def rewritten(path, change_tensors=None, **metadata):
         (lambda path: path.unlink(), "no weights file"),
         (lambda path: rewritten(path, format="other"), "convert it first"),
         (lambda path: rewritten(path, model="{"), "model in .* is damaged"),
-        (lambda path: rewritten(path, origin="[" * 5000), "origin in .* nested too deep"),
+        (
+            lambda path: rewritten(path, origin="[" * 5000 + "]" * 5000),
+            "origin in .* nested too deep",
+        ),
         (lambda path: rewritten(path, class_names='["a"]'), "names 1 classes for a network of 3"),
         (lambda path: rewritten(path, class_names='["a", 1, {}]'), "not all of them text"),
         (lambda path: rewritten(path, class_names="3"), "metadata of .* damaged"),
