@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vgg_jax.cli import CommandParser, run_command
+from vgg_jax.errors import UserError
 from vgg_jax.json_files import read_object
-from vgg_jax.runs.experiments import stored
 from vgg_jax.runs.record import RECORD_FILE
 from vgg_jax.runs.tables import markdown
 
@@ -40,7 +40,12 @@ def main(argv: list[str]) -> int:
     default = Path(__file__).parent / "results" / "astronaut_512"
     parser.add_argument("--out", type=Path, default=default, help="results/astronaut_512")
     out = parser.parse_args(argv).out
-    losses = read_object(stored(out / RECORD_FILE))["evaluated"]
+    record = out / RECORD_FILE
+    losses = read_object(record).get("evaluated") if record.exists() else None
+    if not losses:
+        raise UserError(
+            f"{out} has no losses: paint with experiments.style_transfer.run --out={out}"
+        )
     (out / "table.md").write_text(compare(losses))
     return 0
 

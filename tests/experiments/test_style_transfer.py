@@ -87,3 +87,11 @@ def test_losses_beside_those_of_the_notebook(tmp_path):
     assert cells[2] == ["100", "1e+06", "0.250", "7.079e+05", "0.510"]
     assert cells[3][1:3] == ["not run", "not run"]
     assert len(cells) == 11
+
+
+@pytest.mark.parametrize("record", [None, {}, {"evaluated": []}])
+def test_a_folder_without_losses_is_told_how_to_get_them(tmp_path, record):
+    if record is not None:
+        (tmp_path / "record.json").write_text(json.dumps(record))
+    with pytest.raises(UserError, match=r"has no losses: paint with .*style_transfer\.run --out="):
+        curve.main([f"--out={tmp_path}"])
