@@ -13,10 +13,10 @@ from typing import Any
 
 import jax
 from jax import lax
-from jax.core import ShapedArray
-from jax.extend.core import Primitive
-from jax.interpreters import ad, batching, mlir
 
+from vgg_jax.ops.bilinear import bilinear
+
+Shape = tuple[int, ...]
 Padding = tuple[tuple[int, int], tuple[int, int]]
 
 
@@ -31,7 +31,7 @@ def convolve(images: jax.Array, kernel: jax.Array, padding: Padding) -> jax.Arra
     Returns:
       Array (N, H + padding - K_h + 1, W + padding - K_w + 1, C_out) in the dtype of `images`.
     """
-    return _convolve.bind(images, kernel, padding=padding)
+    return _convolve(images, kernel, padding=padding)
 
 
 def _library(images: jax.Array, kernel: jax.Array, *, padding: Padding) -> jax.Array:
@@ -39,12 +39,12 @@ def _library(images: jax.Array, kernel: jax.Array, *, padding: Padding) -> jax.A
     return lax.conv_general_dilated(images, kernel, (1, 1), padding, dimension_numbers=axes)
 
 
-def _shape(images: ShapedArray, kernel: ShapedArray, *, padding: Padding) -> ShapedArray:
+def _shape(images: Shape, kernel: Shape, *, padding: Padding) -> Shape:
     rows, columns = (
         size + sum(margin) - extent + 1
-        for size, margin, extent in zip(images.shape[1:3], padding, kernel.shape[:2], strict=True)
+        for size, margin, extent in zip(images[1:3], padding, kernel[:2], strict=True)
     )
-    return ShapedArray((images.shape[0], rows, columns, kernel.shape[3]), images.dtype)
+    return images[0], rows, columns, kernel[3]
 
 
 def _gradient_of_images(
@@ -65,13 +65,6 @@ def _gradient_of_kernel(
     return by_channel.transpose(1, 2, 0, 3)
 
 
-def _batched(operands: Any, axes: Any, *, padding: Padding) -> tuple[jax.Array, int]:
-    return jax.vmap(lambda *pair: _library(*pair, padding=padding), axes)(*operands), 0
-
-
-_convolve = Primitive("convolve")
-_convolve.def_impl(jax.jit(_library, static_argnames="padding"))
-_convolve.def_abstract_eval(_shape)
-ad.defbilinear(_convolve, _gradient_of_images, _gradient_of_kernel)
-batching.primitive_batchers[_convolve] = _batched
-mlir.register_lowering(_convolve, mlir.lower_fun(_library, multiple_results=False))
+_convolve = bilinear(
+    _library, _shape, (_gradient_of_images, _gradient_of_kernel), static=["padding"]
+)

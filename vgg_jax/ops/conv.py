@@ -5,11 +5,11 @@ faster in a training step (`row_groups`).
 
 XLA's CPU convolution runs at the speed of a matrix product for most VGG layers, but its gradient
 with respect to the kernel at a tenth to a half of it, and 2x2 maps at a hundredth; Winograd's
-algorithm passes it if the layers are wide. Convolution is linear in the images and in the
-kernel, so each of the two linear maps may be written in its own way: the one along the images is
-chosen for its transpose too, the gradient with respect to the images, and the one along the kernel
-for the gradient with respect to the kernel. All are plain JAX code, which differentiates to any
-order, forwards and backwards.
+algorithm (`ops/winograd.py`) passes it if the layers are wide. Convolution is linear in the images
+and in the kernel, so each of the two linear maps may be written in its own way: the one along the
+images is chosen for its transpose too, the gradient with respect to the images, and the one along
+the kernel for the gradient with respect to the kernel. All differentiate to any order, forwards and
+backwards.
 """
 
 from collections.abc import Callable
@@ -17,39 +17,19 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 from jax.custom_derivatives import SymbolicZero
 
 from vgg_jax.ops.canonical import convolve
 from vgg_jax.ops.platforms import per_platform
+from vgg_jax.ops.winograd import winograd
 
 Shape = tuple[int, ...]
 Formulation = Callable[[jax.Array, jax.Array], jax.Array]
 Choice = Callable[[Shape, Shape], Formulation]
 
-# Of F(4x4, 3x3), interpolated at 0, 1, -1, 2, -2 and infinity.
-_INPUT_TRANSFORM = np.array(
-    [
-        [4, 0, -5, 0, 1, 0],
-        [0, -4, -4, 1, 1, 0],
-        [0, 4, -4, -1, 1, 0],
-        [0, -2, -1, 2, 1, 0],
-        [0, 2, -1, -2, 1, 0],
-        [0, 4, 0, -5, 0, 1],
-    ]
-)
-_KERNEL_TRANSFORM = (
-    np.array([[6, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [1, -2, 4], [0, 0, 24]]) / 24
-)
-# Along both axes at once, columns first as the tiles have them: (36, 9).
-_KERNEL_TRANSFORM_2D = np.einsum("jc,ir->jirc", _KERNEL_TRANSFORM, _KERNEL_TRANSFORM).reshape(36, 9)
-_OUTPUT_TRANSFORM = np.array(
-    [[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]]
-)
 _GROUP = 4  # outputs of a row that `row_groups` computes at once
 _PATCH_ELEMENTS = 2**20  # positions times nine times channels: 4 MB
-_PART_ELEMENTS = 2**15  # tiles times channels: 5 MB once transformed, which the caches hold
 
 
 @jax.custom_jvp
@@ -124,14 +104,13 @@ def along_images(images: Shape, kernel: Shape) -> Formulation:
 
 def along_kernel(images: Shape, kernel: Shape) -> Formulation:
     """Chooses for the gradient with respect to the kernel."""
-    width = images[2]
     small = _of_small_maps(images, kernel)
     if small:
         return small
     # 64 channels: 239 for 52 at 32x32 maps. 128: 336 for 61 at 112x112. 256: 564 for 202 at 8x8,
     # 600 for 158 at 56x56. 512: 361 for 231 at 4x4. Patches: 116 for 44 with 64 channels at
     # 224x224, 52 for 31 with 3 at 32x32.
-    if _suits_winograd(images, kernel) and width <= 128:
+    if _suits_winograd(images, kernel):
         return winograd
     return patches if kernel[0] == 3 else library
 
@@ -291,56 +270,6 @@ def row_groups(images: jax.Array, kernel: jax.Array) -> jax.Array:
 
 def _suits_row_groups(images: Shape, kernel: Shape) -> bool:
     return 1 < kernel[0] <= _GROUP + 1 and kernel[2] < 8 and images[2] % _GROUP == 0
-
-
-def winograd(images: jax.Array, kernel: jax.Array) -> jax.Array:
-    """F(4x4, 3x3) of Lavin & Gray (2016), arXiv 1509.09308: a quarter of the multiplications.
-
-    Tiles of 6x6 inputs, which overlap by two, give 4x4 outputs by 36 products of (tiles, C_in) with
-    (C_in, C_out), for a part of the images at a time, so that its tiles stay in the cache.
-    """
-    n, height, width, channels = images.shape
-    features = kernel.shape[-1]
-    down, across = -(-height // 4), -(-width // 4)
-    part_tiles = max(_PART_ELEMENTS // min(channels, features), 128)
-    count = _largest_divisor(n, part_tiles // (down * across))
-    margins = ((0, 0), (1, 4 * down + 3 - height), (1, 4 * across + 3 - width), (0, 0))
-    # Output channels first: so the transpose of a product is a product without a transposition.
-    factors = _mix(_KERNEL_TRANSFORM_2D, kernel.reshape(9, channels, features).swapaxes(1, 2))
-
-    # Rematerialised: the transpose would keep the tiles of every part.
-    @partial(jax.checkpoint, prevent_cse=False)
-    def convolve(part: jax.Array) -> jax.Array:
-        padded = jnp.pad(part.reshape(count, height, width, channels), margins)
-        tiles = _mix(_INPUT_TRANSFORM, _windows(padded, 1))
-        tiles = _mix(_INPUT_TRANSFORM, _windows(tiles, 3)).reshape(36, -1, channels)
-        products = lax.dot_general(tiles, factors, (((2,), (2,)), ((0,), (0,))))
-        columns = _mix(_OUTPUT_TRANSFORM, products.reshape(6, 6, -1, features))
-        outputs = _mix(_OUTPUT_TRANSFORM, columns.swapaxes(0, 1))
-        outputs = outputs.reshape(4, 4, count, down, across, features).transpose(2, 3, 0, 4, 1, 5)
-        outputs = outputs.reshape(count, 4 * down, 4 * across, features)[:, :height, :width]
-        return outputs.reshape(count * height, width, features)
-
-    # No axis of length 1 beside the loop's: XLA would copy the whole array to move it.
-    parts = lax.map(convolve, images.reshape(n // count, count * height, width, channels))
-    return parts.reshape(n, height, width, features)
-
-
-def _windows(images: jax.Array, axis: int) -> jax.Array:
-    """Cuts an axis of 4 * (t + 1) into t windows of six, four apart: (6, ..., t, ...)."""
-    blocks = images.shape[axis] // 4
-    split = images.reshape(*images.shape[:axis], blocks, 4, *images.shape[axis + 1 :])
-    phases = [lax.squeeze(phase, (axis + 1,)) for phase in lax.split(split, (1,) * 4, axis + 1)]
-    first = [lax.slice_in_dim(phase, 0, blocks - 1, axis=axis) for phase in phases]
-    return jnp.stack(
-        first + [lax.slice_in_dim(phase, 1, blocks, axis=axis) for phase in phases[:2]]
-    )
-
-
-def _mix(matrix: np.ndarray, arrays: jax.Array) -> jax.Array:
-    """Multiplies a small matrix with the leading axis: (k, ...) to (j, ...)."""
-    mixed = jnp.asarray(matrix, arrays.dtype) @ arrays.reshape(arrays.shape[0], -1)
-    return mixed.reshape(-1, *arrays.shape[1:])
 
 
 def _largest_divisor(number: int, limit: int) -> int:
