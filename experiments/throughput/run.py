@@ -35,6 +35,7 @@ from experiments.throughput.contestants import (
     torch_compiled,
     torch_eager,
 )
+from experiments.throughput.multiplications import multiplications
 from vgg_jax.cli import run_command
 from vgg_jax.json_files import write_json
 from vgg_jax.models import build_model
@@ -102,6 +103,7 @@ def measure(work: Workload, mode: str, kind: str) -> list[dict[str, Any]]:
             seconds[name].append(time.perf_counter() - start)
     flops = flops_per_image(work) * (3 if mode == "train" else 1)
     peak = 2 * PRODUCT[kind] ** 3 / min(seconds["product"])
+    floor = 2 * multiplications(work, mode) / peak if kind == "cpu" else None
     rows = []
     for name, contestant in ready.items():
         rates = [work.batch_size / s for s in seconds[name]]
@@ -121,6 +123,7 @@ def measure(work: Workload, mode: str, kind: str) -> list[dict[str, Any]]:
                 "flops_per_second": median * flops,
                 "fraction_of_product": median * flops / peak,
                 "product_flops_per_second": peak,
+                "floor_seconds": floor if name == "vgg_jax" else None,
                 "peak_bytes": contestant.peak_bytes,
                 "compile_seconds": contestant.compile_seconds,
             }
@@ -165,7 +168,7 @@ def cells(row: dict[str, Any], rows: list[dict[str, Any]]) -> list[str]:
     ]
     ratio = row["images_per_second"] / reference[0]["images_per_second"] if reference else None
     return [
-        f"{row['net']}{' + BN' if row['norm'] == 'batch' else ''}",
+        title((row["net"], row["norm"])),
         f"{row['mode']} {row['image_size']}, batch {row['batch_size']}",
         row["contestant"],
         f"{row['images_per_second']:.4g}",
@@ -195,9 +198,23 @@ def ratios(rows: list[dict[str, Any]]) -> str:
             for work in workloads:
                 ours, theirs = found.get((*net, *work, "vgg_jax")), found.get((*net, *work, name))
                 quotients.append(f"{ours[key] / theirs[key]:.2f}" if ours and theirs else "-")
-            title = net[0] + (" + BN" if net[1] == "batch" else "")
-            lines.append([title, label, *quotients])
+            lines.append([title(net), label, *quotients])
+        if any(row.get("floor_seconds") for row in rows):
+            shares = [share_of_floor(found.get((*net, *work, "vgg_jax"))) for work in workloads]
+            lines.append([title(net), "its floor over its time", *shares])
     return markdown(head, lines, "ll" + "r" * len(workloads))
+
+
+def title(net: tuple[str, str]) -> str:
+    """Returns a net's name, of its letter and its norm."""
+    return net[0] + (" + BN" if net[1] == "batch" else "")
+
+
+def share_of_floor(row: dict[str, Any] | None) -> str:
+    """Returns how much of a step's time its multiplications need at a matrix product's rate."""
+    if not row or not row.get("floor_seconds"):
+        return "-"
+    return f"{row['floor_seconds'] * row['images_per_second'] / row['batch_size']:.0%}"
 
 
 def write_results(rows: list[dict[str, Any]], out: Path) -> None:
@@ -225,7 +242,7 @@ def write_results(rows: list[dict[str, Any]], out: Path) -> None:
                     [r["fastest"] - r["images_per_second"] for r in bars],
                 ]
                 axes.bar(places, rates, 1 / (len(names) + 1), yerr=spread, label=name, align="edge")
-            labels = [net + (" + BN" if norm == "batch" else "") for net, norm in nets]
+            labels = [title(net) for net in nets]
             middle = len(names) / (len(names) + 1) / 2
             axes.set_xticks([place + middle for place in range(len(nets))], labels)
             axes.set(title=f"{mode}, {size} pixels", ylabel="images/s")

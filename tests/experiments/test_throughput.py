@@ -1,5 +1,7 @@
 """The contestants of the throughput benchmark compute the same network."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,8 +9,10 @@ import pytest
 
 from experiments.throughput import run
 from experiments.throughput.contestants import PlainFlax, Workload
+from experiments.throughput.multiplications import multiplications
 from vgg_jax.models import VGG
-from vgg_jax.models.variants import resolve_stages
+from vgg_jax.models.variants import Stage, resolve_stages
+from vgg_jax.ops import conv
 
 STAGES = ("3-4", "3-5 x2")
 
@@ -42,3 +46,51 @@ def test_a_product_counts_for_what_it_is() -> None:
     """Net D at 224 pixels: 30.94 GFLOP, twice its 15.47 GMAC."""
     flops = run.flops_per_image(Workload("D", "none", 224, 1, "float32"))
     assert flops == pytest.approx(30.94e9, rel=1e-3)
+
+
+def test_multiplications_of_wide_layers_are_a_quarter(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Net D at 224 pixels, by Winograd's algorithm all but the layers of few channels."""
+    work = Workload("D", "none", 224, 8, "float32")
+    inference = multiplications(work, "infer")
+    assert 0.3 * 15.47e9 < inference / 8 < 0.55 * 15.47e9
+    assert 2 * inference < multiplications(work, "train") < 3 * inference
+    for choice in ("along_images", "along_kernel"):
+        monkeypatch.setattr(conv, choice, lambda images, kernel: conv.library)
+    assert multiplications(work, "infer") == pytest.approx(8 * 15.47e9, rel=1e-3)
+
+
+@dataclasses.dataclass(frozen=True)
+class TwoLayers:
+    """A workload of one stage at 2x2 pixels, with five classes."""
+
+    names: tuple[str, ...]
+    batch_size: int
+    image_size: int = 2
+    head: tuple[int, ...] = (5,)
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        return resolve_stages("", self.names)
+
+
+@pytest.mark.parametrize(
+    ("formulation", "kernel", "pairs"),
+    [
+        (conv.library, 3, 36),
+        (conv.positions, 3, 16),
+        (conv.taps, 3, 16),
+        (conv.taps, 1, 4),
+        (conv.winograd, 3, 36),
+    ],
+)
+def test_multiplications_of_a_2x2_map(
+    formulation: conv.Formulation, kernel: int, pairs: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Zeros around the map are multiplied, or are not."""
+    for choice in ("along_images", "along_kernel"):
+        monkeypatch.setattr(conv, choice, lambda images, kernel: formulation)
+    one = TwoLayers((f"{kernel}-4 x2",), batch_size=7)
+    assert multiplications(one, "infer") == 7 * (pairs * (3 * 4 + 4 * 4) + 4 * 5)
+    # The first layer's images ask for no gradient.
+    wanted = 7 * (pairs * (2 * 3 * 4 + 3 * 4 * 4) + 3 * 4 * 5)
+    assert multiplications(one, "train") == wanted

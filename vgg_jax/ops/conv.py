@@ -94,9 +94,9 @@ def along_images(images: Shape, kernel: Shape) -> Formulation:
     small = _of_small_maps(images, kernel)
     if small:
         return small
-    # 64 channels: 294 for 127 at 32x32 maps. 128: 497 for 391 at 16x16, 378 for 301 at 112x112.
-    # 256: 538 for 383 at 8x8, 741 for 394 at 56x56. 512: 572 for 359 at 28x28. With 64 channels at
-    # 224x224 the library's long rows suit it: 186 for 293.
+    # 64 channels: 190 for 98 at 32x32 maps. 128: 282 for 276 at 16x16, 252 for 242 at 112x112. 256:
+    # 362 for 264 at 8x8, 428 for 277 at 56x56. 512: 453 for 265 at 28x28, 340 for 254 at 4x4. With
+    # 64 channels at 224x224 the library's long rows suit it: 187 for 211.
     if _suits_winograd(images, kernel) and (width <= 64 or min(kernel[2:]) > 64):
         return winograd
     return library
@@ -107,17 +107,17 @@ def along_kernel(images: Shape, kernel: Shape) -> Formulation:
     small = _of_small_maps(images, kernel)
     if small:
         return small
-    # 64 channels: 239 for 52 at 32x32 maps. 128: 336 for 61 at 112x112. 256: 564 for 202 at 8x8,
-    # 600 for 158 at 56x56. 512: 361 for 231 at 4x4. Patches: 116 for 44 with 64 channels at
-    # 224x224, 52 for 31 with 3 at 32x32.
+    # 64 channels: 168 for 33 at 32x32 maps, 196 for 31 at 224x224. 128: 299 for 51 at 112x112. 256:
+    # 336 for 113 at 8x8, 416 for 60 at 56x56. 512: 375 for 235 at 4x4. Patches: 26 for 19 with 3
+    # channels at 32x32.
     if _suits_winograd(images, kernel):
         return winograd
     return patches if kernel[0] == 3 else library
 
 
 def _of_small_maps(images: Shape, kernel: Shape) -> Formulation | None:
-    # The library reaches 2 at 2x2 maps, and Winograd's tiles are mostly padding there: 84, where
-    # positions reach 621 and taps 648. A sum over taps is computed anew by all that use it, a row
+    # The library reaches 2 at 2x2 maps, and Winograd's tiles are mostly padding there: 83, where
+    # positions reach 432 and taps 465. A sum over taps is computed anew by all that use it, a row
     # of positions is not; but positions read the kernel several times, which a small batch does not
     # pay.
     largest = max(images[1:3])
@@ -136,7 +136,7 @@ def _suits_winograd(images: Shape, kernel: Shape) -> bool:
         size == 3
         # 32 channels: the transforms cost as much as the products save.
         and min(channels) >= 64
-        # 14x14 maps, of which 16x16 positions are computed, still pay in a step, at 289 for 384
+        # 14x14 maps, of which 16x16 positions are computed, still pay in a step, at 248 for 260
         # alone; less of a tile does not.
         and 16 * down * across <= 1.31 * height * width
         # Few tiles: transforming the kernel costs more than the products.
