@@ -8,10 +8,9 @@ are multiplied as matrices, (tiles, C_in) with (C_in, C_out), and the products a
 The gradient with respect to the images is such a convolution too, with the kernel turned by half a
 turn. The gradient with respect to the kernel multiplies the transformed inputs of a tile with the
 gradient of its outputs, which goes through the last transform backwards. Both are written out here,
-and so are theirs: what JAX derives runs through the tiles backwards, at two thirds of the speed or
-less.
+and so are theirs: what JAX derives runs through the overlapping tiles backwards, and is slower.
 
-All goes through a few rows of tiles at a time, so that what is made of them stays in the caches.
+Everything is computed for a few rows of tiles at a time, so that it stays in the caches.
 """
 
 from collections.abc import Sequence
