@@ -201,7 +201,7 @@ def ratios(rows: list[dict[str, Any]]) -> str:
             lines.append([title(net), label, *quotients])
         if any(row.get("floor_seconds") for row in rows):
             shares = [share_of_floor(found.get((*net, *work, "vgg_jax"))) for work in workloads]
-            lines.append([title(net), "its floor over its time", *shares])
+            lines.append([title(net), "floor / step time", *shares])
     return markdown(head, lines, "ll" + "r" * len(workloads))
 
 

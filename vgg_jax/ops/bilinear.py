@@ -31,8 +31,8 @@ def bilinear(
       compute: the function of the two arrays and of `static` keywords.
       shape: the result's, of the shapes of the two arrays and of the keywords.
       gradients: with respect to the first array and to the second. Each is called with the
-        gradient of the result, the two arrays and the keywords; the array that it derives by is no
-        array then.
+        gradient of the result, the two arrays and the keywords. The array with respect to which it
+        is taken is a placeholder then: linear functions have no need of it.
       static: names of the keywords.
 
     Returns:

@@ -1,16 +1,17 @@
 """Winograd's algorithm for 3x3 convolutions: F(4x4, 3x3) of Lavin & Gray (2016), arXiv 1509.09308.
 
 Outputs are computed in tiles of 4x4. The 6x6 inputs of a tile, which overlap with its neighbours',
-and the 3x3 kernel are transformed; of each of the 36 positions the transformed inputs and kernel
+and the 3x3 kernel are transformed. At each of the 36 positions the transformed inputs and kernel
 are multiplied as matrices, (tiles, C_in) with (C_in, C_out), and the products are transformed back:
 36 multiplications where the sum over the kernel has 144.
 
-The gradient with respect to the images is such a convolution too, with the kernel turned by half a
-turn. The gradient with respect to the kernel multiplies the transformed inputs of a tile with the
-gradient of its outputs, which goes through the last transform backwards. Both are written out here,
-and so are theirs: what JAX derives runs through the overlapping tiles backwards, and is slower.
+The gradient with respect to the images is such a convolution too, with the kernel rotated by 180
+degrees. The gradient with respect to the kernel multiplies the transformed inputs of a tile with
+the gradient of its outputs, which goes through the transpose of the output transform. Both are
+written out here, and so are theirs: the gradients that JAX derives have to add up overlapping
+tiles, and are slower.
 
-Everything is computed for a few rows of tiles at a time, so that it stays in the caches.
+Everything is computed for a few rows of tiles at a time, so that tiles stay in the caches.
 """
 
 from collections.abc import Sequence
@@ -172,7 +173,7 @@ def _mix(matrix: np.ndarray, arrays: Sequence[jax.Array] | jax.Array) -> jax.Arr
     return jnp.stack([combine(weights) for weights in matrix])
 
 
-def _turned(kernel: jax.Array) -> jax.Array:
+def _rotated(kernel: jax.Array) -> jax.Array:
     return lax.rev(kernel, (0, 1)).swapaxes(2, 3)
 
 
@@ -180,7 +181,7 @@ _convolve: Operation = bilinear(
     _winograd,
     lambda images, kernel: (*images[:3], kernel[3]),
     (
-        lambda gradient, _, kernel: _convolve(gradient, _turned(kernel)),
+        lambda gradient, _, kernel: _convolve(gradient, _rotated(kernel)),
         lambda gradient, images, _: _convolve_of_kernel(images, gradient),
     ),
 )
@@ -188,7 +189,7 @@ _convolve_of_kernel: Operation = bilinear(
     _winograd_of_kernel,
     lambda images, gradient: (3, 3, images[3], gradient[3]),
     (
-        lambda kernel, _, gradient: _convolve(gradient, _turned(kernel)),
+        lambda kernel, _, gradient: _convolve(gradient, _rotated(kernel)),
         lambda kernel, images, _: _convolve(images, kernel),
     ),
 )
