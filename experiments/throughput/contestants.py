@@ -59,6 +59,11 @@ class Contestant:
     peak_bytes: int | None
 
 
+def title(net: str, norm: str) -> str:
+    """Returns a net's name, of its letter and its norm."""
+    return net + (" + BN" if norm == "batch" else "")
+
+
 def this_project(work: Workload, mode: str) -> Contestant:
     """Returns the model and the training step of vgg_jax."""
     config = {

@@ -32,6 +32,7 @@ from experiments.throughput.contestants import (
     Workload,
     plain_flax,
     this_project,
+    title,
     torch_compiled,
     torch_eager,
 )
@@ -168,7 +169,7 @@ def cells(row: dict[str, Any], rows: list[dict[str, Any]]) -> list[str]:
     ]
     ratio = row["images_per_second"] / reference[0]["images_per_second"] if reference else None
     return [
-        title((row["net"], row["norm"])),
+        title(row["net"], row["norm"]),
         f"{row['mode']} {row['image_size']}, batch {row['batch_size']}",
         row["contestant"],
         f"{row['images_per_second']:.4g}",
@@ -198,16 +199,11 @@ def ratios(rows: list[dict[str, Any]]) -> str:
             for work in workloads:
                 ours, theirs = found.get((*net, *work, "vgg_jax")), found.get((*net, *work, name))
                 quotients.append(f"{ours[key] / theirs[key]:.2f}" if ours and theirs else "-")
-            lines.append([title(net), label, *quotients])
+            lines.append([title(*net), label, *quotients])
         if any(row.get("floor_seconds") for row in rows):
             shares = [share_of_floor(found.get((*net, *work, "vgg_jax"))) for work in workloads]
-            lines.append([title(net), "floor / step time", *shares])
+            lines.append([title(*net), "floor / step time", *shares])
     return markdown(head, lines, "ll" + "r" * len(workloads))
-
-
-def title(net: tuple[str, str]) -> str:
-    """Returns a net's name, of its letter and its norm."""
-    return net[0] + (" + BN" if net[1] == "batch" else "")
 
 
 def share_of_floor(row: dict[str, Any] | None) -> str:
@@ -242,7 +238,7 @@ def write_results(rows: list[dict[str, Any]], out: Path) -> None:
                     [r["fastest"] - r["images_per_second"] for r in bars],
                 ]
                 axes.bar(places, rates, 1 / (len(names) + 1), yerr=spread, label=name, align="edge")
-            labels = [title(net) for net in nets]
+            labels = [title(*net) for net in nets]
             middle = len(names) / (len(names) + 1) / 2
             axes.set_xticks([place + middle for place in range(len(nets))], labels)
             axes.set(title=f"{mode}, {size} pixels", ylabel="images/s")

@@ -1,15 +1,18 @@
 """The contestants of the throughput benchmark compute the same network."""
 
 import dataclasses
+import json
+import platform
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.throughput import run
+from experiments.throughput import page_faults, run
 from experiments.throughput.contestants import PlainFlax, Workload
 from experiments.throughput.multiplications import multiplications
+from tests.experiments.freed_memory import faults_of_a_block
 from vgg_jax.models import VGG
 from vgg_jax.models.variants import Stage, resolve_stages
 from vgg_jax.ops import conv
@@ -94,3 +97,43 @@ def test_multiplications_of_a_2x2_map(
     # The first layer's images ask for no gradient.
     wanted = 7 * (pairs * (2 * 3 * 4 + 3 * 4 * 4) + 3 * 4 * 5)
     assert multiplications(one, "train") == wanted
+
+
+needs_glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc's malloc")
+
+
+@needs_glibc
+def test_kept_memory_has_no_page_faults() -> None:
+    """By default every page of a block that was freed before faults again."""
+    default, kept = (
+        page_faults.in_new_process(variables, faults_of_a_block, 2**26)
+        for variables in page_faults.ENVIRONMENTS.values()
+    )
+    assert default >= 2**26 // 2**21  # the largest pages are 2 MiB
+    assert kept < default / 10
+
+
+@needs_glibc
+def test_times_steps_in_both_environments_and_redraws(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(page_faults, "CONTESTANTS", {"vgg_jax": page_faults.this_project})
+    assert page_faults.main(["--preset=smallest", f"--out={tmp_path}"]) == 0
+    out = tmp_path / "page_faults"
+    rows = json.loads((out / "page_faults.json").read_text())
+    assert [row["environment"] for row in rows] == ["default", "kept"]
+    assert all(row["milliseconds"] > 0 and row["peak_bytes"] > 2**26 for row in rows)
+    table = (out / "table.md").read_text()
+    assert table.count("| A, infer 32, batch 2 | vgg_jax |") == 1
+    (out / "table.md").unlink()
+    assert page_faults.main(["--redraw", f"--out={tmp_path}"]) == 0
+    assert (out / "table.md").read_text() == table
+
+
+def test_the_table_of_page_faults_has_medians_and_their_ratio() -> None:
+    rows = [
+        {"workload": "w", "contestant": "c", "environment": environment}
+        | {"milliseconds": milliseconds, "faults": faults, "peak_bytes": 1.5e9}
+        for environment, faults, times in (("default", 2000, (3, 9, 4)), ("kept", 0, (2, 1, 7)))
+        for milliseconds in times
+    ]
+    line = page_faults.table(rows).splitlines()[2]
+    assert line == "| w | c | 4 | 2 | 2.00 | 2,000 | 0 | 1.50 | 1.50 |"
