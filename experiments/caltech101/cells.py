@@ -27,6 +27,7 @@ class Preset:
       counts: training images per class; features are computed for the largest.
       test_images: at most so many test images per class.
       scales: shortest sides in pixels, in the order in which they are computed.
+      tuned_counts: training images per class of fine-tuning, some of `counts`.
       epochs: of fine-tuning.
     """
 
@@ -35,7 +36,8 @@ class Preset:
     counts: tuple[int, ...] = (5, 10, 15, 20, 25, 30)
     test_images: int = 50
     scales: tuple[int, ...] = (256, 384, 512)
-    epochs: float = 10.0
+    tuned_counts: tuple[int, ...] = (5, 30)
+    epochs: float = 6.0
 
     @property
     def most(self) -> int:
@@ -80,7 +82,17 @@ def photos_of(archive: Path, preset: Preset, part: str, split: int) -> Caltech10
         chosen = np.unique(np.linspace(0, total - 1, preset.classes).astype(int))
     most = preset.most if part == "train" else preset.test_images
     kept = np.concatenate([np.flatnonzero(source.labels == label)[:most] for label in chosen])
-    return Caltech101(archive, tuple(source.files[index] for index in kept), source.class_names)
+    return _some(source, kept)
+
+
+def few_of(photos: Caltech101, count: int) -> Caltech101:
+    """Returns so many photos of each class, fewer being a part of more: those that cells draw."""
+    return _some(photos, draw_few(photos.labels, count, seed=0))
+
+
+def _some(photos: Caltech101, chosen: np.ndarray) -> Caltech101:
+    files = tuple(photos.files[index] for index in chosen)
+    return Caltech101(photos.archive, files, photos.class_names)
 
 
 def complete(cache: Cache, cell: Cell, photos: Iterable[Caltech101]) -> bool:
@@ -93,16 +105,14 @@ def measure(
 ) -> dict:
     """Trains a cell's classifier on the first of two parts of a split; scores it on the second."""
     train, test = split
-    drawn = draw_few(train.labels, cell.images_per_class, seed=0)  # fewer are a part of more
+    train = few_of(train, cell.images_per_class)
     described = []
     for part in (train, test):
         by_scale = [cache.read(q, part.files)[:, columns[cell.endpoint]] for q in cell.scales]
         averaged = cell.combined == "averaged"
         described.append(stack([np.mean(by_scale, 0)] if averaged else by_scale))
     features, test_features = described
-    scores = classify_linearly(
-        features[drawn], train.labels[drawn], test_features, test.labels, costs=COSTS
-    )
+    scores = classify_linearly(features, train.labels, test_features, test.labels, costs=COSTS)
     return {name: scores[name] for name in COLUMNS if name in scores}
 
 

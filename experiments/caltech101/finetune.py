@@ -7,17 +7,18 @@ from typing import Any
 
 import numpy as np
 
-from experiments.caltech101.cells import Preset, photos_of
+from experiments.caltech101.cells import Preset, few_of, photos_of
 from vgg_jax.config import load_config, override_arguments
 from vgg_jax.evaluation.accuracy import measure_accuracy
 from vgg_jax.training.export_run import load_run
 from vgg_jax.training.loop import train
 
-COLUMNS = ("split", "train_examples", "examples", "epochs", "steps", "class_recall", "top1")
+KEY = ("images_per_class", "split")
+COLUMNS = (*KEY, "train_examples", "examples", "epochs", "steps", "class_recall", "top1")
 
 
 def finetune(
-    weights: Path, archive: Path, preset: Preset, split: int, workdir: Path
+    weights: Path, archive: Path, preset: Preset, count: int, split: int, workdir: Path
 ) -> dict[str, Any]:
     """Trains on a split and scores the centre crops of its test photos.
 
@@ -25,6 +26,7 @@ def finetune(
       weights: file of the network.
       archive: of the photos.
       preset: which photos, and for how many epochs.
+      count: training images per class.
       split: number of the split.
       workdir: run directory, which a killed run resumes from; removed at the end.
 
@@ -33,7 +35,7 @@ def finetune(
     """
     started = time.perf_counter()
     sources = (
-        photos_of(archive, preset, "train", split),
+        few_of(photos_of(archive, preset, "train", split), count),
         photos_of(archive, preset, "test", split),
     )
     changes = {
@@ -55,6 +57,7 @@ def finetune(
     scores = measure_accuracy([tuned], test, dataset=name, with_classes=True)
     shutil.rmtree(workdir)
     return {
+        "images_per_class": count,
         "split": split,
         "train_examples": len(sources[0]),
         "examples": scores["examples"],

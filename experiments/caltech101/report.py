@@ -44,11 +44,12 @@ def tables(preset: Preset, rows: Rows, tuned: Rows) -> str:
         for endpoint in ENDPOINTS
     ]
     count_head = [f"{how}: {'+'.join(map(str, scales))}" for how, scales in curves.items()]
-    probe = values[Cell(PENULTIMATE, first, "alone", preset.most)]
-    method_table = [
-        [f"linear SVM on {PENULTIMATE} at {first[0]}", *shown(probe, preset)],
-        ["fine-tuning, centre crop", *shown(percent(tuned), preset)],
-    ]
+    tuned_table = []
+    for count in preset.tuned_counts:
+        found = percent(row for row in tuned if int(row["images_per_class"]) == count)
+        compared = (values[Cell(PENULTIMATE, first, "alone", count)], found)
+        tuned_table.append([count, *(shown(each, preset)[0] for each in compared)])
+    probe = f"linear SVM on {PENULTIMATE} at {first[0]}"
     interval = "mean class recall, % (95% over splits)"
     return "\n".join(
         [
@@ -61,7 +62,11 @@ def tables(preset: Preset, rows: Rows, tuned: Rows) -> str:
             markdown(
                 [f"endpoint at {first[0]}", interval, "deviation over splits"], layer_table, "lrr"
             ),
-            markdown(["method", interval, "deviation over splits"], method_table, "lrr"),
+            markdown(
+                ["training images per class", probe, "fine-tuning, centre crop"],
+                tuned_table,
+                "rrr",
+            ),
         ]
     )
 
@@ -77,7 +82,7 @@ def recalls(preset: Preset, rows: Rows) -> dict[Cell, list[float]]:
     }
 
 
-def percent(rows: Rows) -> list[float]:
+def percent(rows: Iterable[dict[str, Any]]) -> list[float]:
     """Returns the mean class recall of rows in percent."""
     return [100 * float(row["class_recall"]) for row in rows]
 

@@ -11,6 +11,7 @@ classifier as soon as its features are there. `tables` computes no features: wha
 table.md, caltech101.png and record.json. What is stored is not measured again.
 """
 
+import itertools
 import os
 from functools import partial
 from pathlib import Path
@@ -28,6 +29,7 @@ from experiments.caltech101.cells import (
 )
 from experiments.caltech101.features import Cache, columns, compute
 from experiments.caltech101.finetune import COLUMNS as TUNED_COLUMNS
+from experiments.caltech101.finetune import KEY as TUNED_KEY
 from experiments.caltech101.finetune import finetune
 from vgg_jax.cli import run_command
 from vgg_jax.data.caltech101 import ALL, Caltech101, open_caltech101
@@ -39,7 +41,9 @@ from vgg_jax.weights.loading import describe_weights, load_weights
 from vgg_jax.xla import enable_compilation_cache
 
 PRESETS = {
-    "quick": Preset(classes=6, counts=(2, 3), test_images=2, scales=(256,), epochs=4.0),
+    "quick": Preset(
+        classes=6, counts=(2, 3), test_images=2, scales=(256,), tuned_counts=(3,), epochs=4.0
+    ),
     "full": Preset(),
 }
 PARTS = ("probe", "tables", "finetune")
@@ -125,12 +129,13 @@ def measure_cells(
 
 
 def tune(preset: Preset, weights: Path, archive: Path, workdir: Path, path: Path) -> None:
-    """Adds to a csv file the splits that it lacks."""
+    """Adds to a csv file the splits that it lacks, those of few images first."""
     rows = rows_of(path)
-    known = {int(row["split"]) for row in rows}
-    for split in preset.splits:
-        if split not in known:
-            rows.append(finetune(weights, archive, preset, split, workdir / str(split)))
+    known = {tuple(int(row[name]) for name in TUNED_KEY) for row in rows}
+    for count, split in itertools.product(preset.tuned_counts, preset.splits):
+        if (count, split) not in known:
+            folder = workdir / f"{count}-{split}"
+            rows.append(finetune(weights, archive, preset, count, split, folder))
             write_table(path, rows, TUNED_COLUMNS)
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from experiments.caltech101 import cells as experiment_cells
 from experiments.caltech101 import features, finetune, report, run
-from experiments.caltech101.cells import Cell, Preset, cells, photos_of
+from experiments.caltech101.cells import Cell, Preset, cells, few_of, photos_of
 from tests.data.tiny_caltech101 import SPLITS, write_archive
 from tests.models.nets import he_start
 from vgg_jax.data.caltech101 import open_caltech101
@@ -25,7 +25,7 @@ from vgg_jax.weights.loading import load_weights
 from vgg_jax.weights.store import Weights, save_weights
 
 EXPERIMENTS = Path(run.__file__).parents[1]
-TINY = Preset(counts=(2, 3), test_images=2, scales=(32, 40), epochs=1.0)
+TINY = Preset(counts=(2, 3), test_images=2, scales=(32, 40), tuned_counts=(3,), epochs=1.0)
 MODEL = VGG(  # five stages with the published head, for images of 32 pixels
     stages=("3-4", "3-4", "3-4", "3-4", "3-8"),
     num_classes=3,
@@ -123,18 +123,21 @@ def test_measures_resumes_after_a_kill_and_redraws(arguments, files, tmp_path, m
 
 
 def test_finetunes_a_split_once(arguments, tmp_path, monkeypatch):
-    monkeypatch.setitem(run.PRESETS, "quick", dataclasses.replace(TINY, splits=(1,)))
+    preset = dataclasses.replace(TINY, splits=(1,))
+    monkeypatch.setitem(run.PRESETS, "quick", preset)
     assert run.main(["finetune", *arguments]) == 0
     with (tmp_path / "out" / "finetune.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    found = [(row["split"], row["train_examples"], row["examples"]) for row in rows]
-    assert found == [("1", "9", "6")]
+    names = ("images_per_class", "split", "train_examples", "examples")
+    assert [tuple(row[name] for name in names) for row in rows] == [("3", "1", "9", "6")]
     assert not list((tmp_path / "cache").rglob("checkpoints"))
     monkeypatch.setattr(finetune, "train", pytest.fail)
     assert run.main(["finetune", *arguments]) == 0
     text = (tmp_path / "out" / "table.md").read_text()
-    assert "| fine-tuning, centre crop | not run" not in text
-    assert "| linear SVM on relu7 at 32 | not run" in text
+    assert "| training images per class | linear SVM on relu7 at 32 | fine-tuning" in text
+    line = text.splitlines()[-1]
+    assert line.startswith("| 3 | not run | ")
+    assert not line.endswith("not run |")
 
 
 def test_presets_limit_the_photos(files):
@@ -142,6 +145,9 @@ def test_presets_limit_the_photos(files):
     train, test = (photos_of(files / "tiny.zip", few, part, 0) for part in ("train", "test"))
     assert train.labels.tolist() == [0, 0, 2, 2]
     assert test.labels.tolist() == [0, 2]
+    one_each = few_of(train, 1)
+    assert one_each.labels.tolist() == [0, 2]
+    assert set(one_each.files) < set(train.files)
 
 
 def test_other_weights_have_another_folder(files, tmp_path):
